@@ -1,0 +1,177 @@
+"""Column tables whose rows live on ranks, and the one thing that moves them: `route`.
+
+A planner is local steps on tables. Offline one table holds the rows of all ranks; in a job every process holds the
+rows of its own rank. The steps are the same, because each sorts and compares by (rank, ...) first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomm.typing import Bools, IntGlobal, IntRank
+
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Equally long columns, and for each row the rank it lives on.
+
+    Args:
+        rank: (n,) int32, the rank that holds each row.
+        columns: name -> (n,) or (n, k) array.
+    """
+
+    rank: IntRank
+    columns: dict[str, Column]
+
+    def __len__(self) -> int:
+        return self.rank.size
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def take(self, index: IntGlobal | Bools) -> Table:
+        """Return the rows `index` (positions or a mask)."""
+        return Table(self.rank[index], {name: column[index] for name, column in self.columns.items()})
+
+    def with_columns(self, **columns: Column) -> Table:
+        """Return this table with more (or other) columns of the same length."""
+        return Table(self.rank, {**self.columns, **columns})
+
+    def only(self, *names: str) -> Table:
+        return Table(self.rank, {name: self.columns[name] for name in names})
+
+    def sort(self, *keys: str) -> Table:
+        """Return the rows ordered by rank, then by `keys`; equal rows keep their order."""
+        return self.take(sort_order([self.rank, *(self.columns[key] for key in keys)]))
+
+    def unique(self, *keys: str) -> Table:
+        """Return the first row of every distinct (rank, `keys`), in that order."""
+        table = self.sort(*keys)
+        return table.take(run_starts([table.rank, *(table.columns[key] for key in keys)]))
+
+    @staticmethod
+    def concat(tables: Sequence[Table]) -> Table:
+        names = tables[0].columns
+        columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}
+        return Table(np.concatenate([table.rank for table in tables]), columns)
+
+
+class Router(Protocol):
+    """Moves tables between ranks: in one process for all of them, or between the processes of a job."""
+
+    @property
+    def num_ranks(self) -> int:
+        """How many ranks there are in all."""
+
+    @property
+    def held(self) -> range:
+        """The ranks whose rows this process holds: all of them offline, one in a job."""
+
+    def route(self, table: Table, to_rank: IntRank) -> Table:
+        """Move row i to rank `to_rank[i]`; rows arrive in the order (rank, rank they came from, place there).
+
+        Note: Collective over comm.
+        """
+
+    def reduce(self, values: Column, op: Literal["sum", "max"]) -> Column:
+        """Return the elementwise sum or maximum of `values` over the processes, on all of them.
+
+        Note: Collective over comm.
+        """
+
+    def collect(self, values: IntGlobal) -> IntGlobal:
+        """Return (num_ranks,) int64: what every rank gave, `values` having one entry for each held rank.
+
+        Note: Collective over comm.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The router of one process that plans for all ranks: moving a row is sorting it."""
+
+    num_ranks: int
+
+    @property
+    def held(self) -> range:
+        return range(self.num_ranks)
+
+    def route(self, table: Table, to_rank: IntRank) -> Table:
+        # Tables are sorted by rank between steps, so a stable sort keeps (came from, place there) order.
+        moved = Table(to_rank, table.columns)
+        return moved.take(stable_order(to_rank, self.num_ranks))
+
+    def reduce(self, values: Column, op: Literal["sum", "max"]) -> Column:
+        return values
+
+    def collect(self, values: IntGlobal) -> IntGlobal:
+        return values
+
+
+def run_starts(keys: Sequence[Column]) -> Bools:
+    """Return a mask of the places where a run of equal rows begins in sorted columns."""
+    starts = np.zeros(keys[0].size, dtype=np.bool_)
+    starts[:1] = True
+    for key in keys:
+        starts[1:] |= key[1:] != key[:-1]
+    return starts
+
+
+def run_ids(starts: Bools) -> IntGlobal:
+    """Return the number of the run each place is in, counted from 0."""
+    return np.cumsum(starts) - 1
+
+
+def sort_order(keys: Sequence[Column]) -> IntGlobal:
+    """Return the stable order of rows by `keys`, the first one weighing most.
+
+    Keys whose joint range fits 63 bits are packed into one integer and sorted once; already sorted rows cost one pass.
+    """
+    packed = _pack(keys)
+    if packed is None:
+        return np.lexsort(tuple(reversed(keys)))
+    if (packed[1:] >= packed[:-1]).all():
+        return np.arange(packed.size)
+    return _argsort_packed(packed)
+
+
+def stable_order(key: Column, num_keys: int) -> IntGlobal:
+    """Return the stable order of `key`, whose values are 0 .. num_keys - 1, in O(len + num_keys)."""
+    if (key[1:] >= key[:-1]).all():
+        return np.arange(key.size)
+    if num_keys <= 1 << 16:
+        return np.argsort(key.astype(np.uint16), kind="stable")  # a radix sort for 16-bit keys only
+    return np.argsort(key, kind="stable")
+
+
+def _pack(keys: Sequence[Column]) -> IntGlobal | None:
+    """Return one int64 that orders like `keys` together, or None where their ranges are too wide."""
+    if keys[0].size == 0:
+        return np.zeros(0, dtype=np.int64)
+    lows = [int(key.min()) for key in keys]
+    spans = [int(key.max()) - low + 1 for key, low in zip(keys, lows, strict=True)]
+    if np.prod([float(span) for span in spans]) >= 2.0**62:
+        return None
+    packed = np.zeros(keys[0].size, dtype=np.int64)
+    for key, low, span in zip(keys, lows, spans, strict=True):
+        packed *= span
+        packed += key
+        packed -= low
+    return packed
+
+
+def _argsort_packed(packed: IntGlobal) -> IntGlobal:
+    """Argsort by sorting (value, position) as one integer where both fit: numpy sorts values far faster than it argsorts."""
+    bits = int(packed.size - 1).bit_length()
+    if int(packed.max()).bit_length() + bits > 63:
+        return np.argsort(packed, kind="stable")
+    both = (packed << bits) | np.arange(packed.size, dtype=np.int64)
+    both.sort()
+    return both & ((1 << bits) - 1)
