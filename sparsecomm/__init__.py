@@ -23,7 +23,7 @@ _HOME = {
     "spmm": "sparsecomm.apps.spmm",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_HOME), "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsecomm.errors import InputError
 from sparsecomm.typing import IntGlobal, IntRank, frozen
@@ -31,9 +32,7 @@ class Layout:
     def __post_init__(self) -> None:
         offsets = np.asarray(self.offsets, dtype=np.int64)
         if offsets.ndim != 1 or offsets.size < 2 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
-            raise InputError(
-                "layout offsets must start at 0, never fall, and have one entry more than there are ranks"
-            )
+            raise InputError("layout offsets must start at 0, never fall, and have one entry more than there are ranks")
         object.__setattr__(self, "offsets", frozen(offsets))
         if self.old_to_new is not None:
             object.__setattr__(self, "old_to_new", frozen(_permutation(self.old_to_new, int(offsets[-1]))))
@@ -55,7 +54,7 @@ class Layout:
         """Return the new numbers of the rows that `rank` owns."""
         return range(int(self.offsets[rank]), int(self.offsets[rank + 1]))
 
-    def owner(self, rows: IntGlobal) -> IntRank:
+    def owner(self, rows: npt.NDArray[np.integer]) -> IntRank:
         """Return the owner of each of `rows` (new numbering), int32."""
         return (np.searchsorted(self.offsets, rows, side="right") - 1).astype(np.int32)
 
@@ -111,8 +110,6 @@ def _permutation(old_to_new: IntGlobal, num_rows: int) -> IntGlobal:
     array = np.asarray(old_to_new, dtype=np.int64)
     if array.shape != (num_rows,):
         raise InputError(f"layout has {array.size} rows in its permutation but {num_rows} in its offsets")
-    if num_rows and (
-        array.min() < 0 or array.max() >= num_rows or np.bincount(array, minlength=num_rows).max() > 1
-    ):
+    if num_rows and (array.min() < 0 or array.max() >= num_rows or np.bincount(array, minlength=num_rows).max() > 1):
         raise InputError("layout permutation must name every row exactly once")
     return array

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from sparsecomm.errors import PlanError
-from sparsecomm.table import run_starts, stable_order
+from sparsecomm.hashing import hash_table
+from sparsecomm.table import Offline, Table, run_starts, stable_order
 from sparsecomm.topology import Topology
 from sparsecomm.typing import MAX_SLOTS, Bools, IntGlobal, IntRank, frozen
+from sparsecomm.volume import Moves, Volume, volume_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,14 +131,14 @@ class RankPlan:
 
     def hash(self) -> int:
         """Return a 64-bit hash; the sum over the ranks modulo 2**64 is the fingerprint of the whole plan."""
-        total = _mix([np.array([self.rank], np.int64), np.array([self.start]), np.array([self.num_own])])
-        total += _mix([self.ghost_rows]) + 3 * _mix([self.staging_rows])
+        total = hash_table([np.array([self.rank]), np.array([self.start]), np.array([self.num_own])])
+        total += hash_table([self.ghost_rows]) + 3 * hash_table([self.staging_rows])
         for number, stage in enumerate(self.stages):
             for side, messages in enumerate((stage.send, stage.recv)):
                 peers = np.repeat(messages.peers, np.diff(messages.indptr))
-                code = np.full(peers.size, (number * 8 + stage.level) * 2 + side)
-                total += _mix([code, np.full(peers.size, self.rank), peers, messages.slots])
-        return int(total)
+                code = np.full(peers.size, (number * 64 + stage.level) * 2 + side)
+                total += hash_table([code, np.full(peers.size, self.rank), peers, messages.slots])
+        return total % 2**64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,11 +195,31 @@ class Plan:
                 moved += np.bincount(side, minlength=self.num_ranks)
         return (np.diff(self.slot_start()) + moved) * width * np.dtype(dtype).itemsize
 
+    def moves(self, reverse: bool = False) -> Moves:
+        """Return what `volume_of` counts for a run of this plan, forward or in reverse."""
+        rows, start, stages = self.slot_rows(), self.slot_start(), self.stages
+        copies = [
+            Table(
+                stage.dst,
+                {
+                    "stage": np.full(stage.num_copies, number, np.int32),
+                    "level": np.full(stage.num_copies, stage.level, np.int32),
+                    "src": stage.src,
+                    "row": rows[start[stage.dst] + stage.recv],
+                },
+            )
+            for number, stage in enumerate(stages)
+        ]
+        return Moves(Table.concat(copies or [_no_copies()]), np.diff(self.offsets), reverse)
+
+    def volume(self) -> Volume:
+        """Count what a forward run moves."""
+        return volume_of([self.moves()], self.topology, Offline(self.num_ranks))
+
     def rank(self, rank: int) -> RankPlan:
         """Return the part of the plan that `rank` executes."""
         bounds = [
-            (np.searchsorted(stage.dst, [rank, rank + 1]), np.flatnonzero(stage.src == rank))
-            for stage in self.stages
+            (np.searchsorted(stage.dst, [rank, rank + 1]), np.flatnonzero(stage.src == rank)) for stage in self.stages
         ]
         return self._slice(rank, [(slice(*recv), send) for recv, send in bounds])
 
@@ -203,9 +227,7 @@ class Plan:
         """Yield the part of every rank in turn, sorting the copies once for all of them."""
         ranks = np.arange(self.num_ranks + 1)
         orders = [stable_order(stage.src, self.num_ranks) for stage in self.stages]
-        sends = [
-            np.searchsorted(stage.src[order], ranks) for stage, order in zip(self.stages, orders, strict=True)
-        ]
+        sends = [np.searchsorted(stage.src[order], ranks) for stage, order in zip(self.stages, orders, strict=True)]
         recvs = [np.searchsorted(stage.dst, ranks) for stage in self.stages]
         for p in range(self.num_ranks):
             picks = [
@@ -248,9 +270,11 @@ class Plan:
 
         verify_plan(self)
 
-    def to_networkx(self) -> nx.MultiDiGraph:
+    def to_networkx(self) -> nx.MultiDiGraph[int]:
         """Return ranks as nodes and messages as edges with `stage`, `level` and `rows`."""
-        graph = nx.MultiDiGraph()
+        import networkx as nx  # costs as much to load as everything else together
+
+        graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
         graph.add_nodes_from((p, {"node": int(n)}) for p, n in enumerate(self.topology.rank_to_node))
         for number, stage in enumerate(self.stages):
             starts = np.flatnonzero(run_starts([stage.dst, stage.src]))
@@ -276,6 +300,11 @@ def fingerprint_of(hashes: npt.NDArray[np.uint64]) -> str:
     return f"{int(np.add.reduce(hashes, dtype=np.uint64)):016x}"
 
 
+def _no_copies() -> Table:
+    narrow, wide = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+    return Table(narrow, {"stage": narrow, "level": narrow, "src": narrow, "row": wide})
+
+
 def _lay(target: IntGlobal, begin: IntGlobal, values: IntGlobal, indptr: IntGlobal) -> None:
     """Write `values[indptr[p]:indptr[p + 1]]` at `target[begin[p]:]` for every p."""
     target[np.repeat(begin - indptr[:-1], np.diff(indptr)) + np.arange(values.size)] = values
@@ -287,24 +316,6 @@ def _per_level(stages: tuple[RankStage, ...], num_levels: int, count: Any) -> tu
         sent[stage.level] += count(stage.send)
         received[stage.level] += count(stage.recv)
     return sent, received
-
-
-def _mix(columns: list[npt.NDArray[Any]]) -> np.uint64:
-    """Hash rows of columns with their places and return the sum of the hashes modulo 2**64.
-
-    Source: the finaliser of splitmix64 (Steele, Lea, Flood 2014).
-    """
-    state = np.arange(columns[0].size, dtype=np.uint64)
-    for column in columns:
-        state = splitmix(state * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64))
-    return np.uint64(np.add.reduce(state, dtype=np.uint64))
-
-
-def splitmix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return the splitmix64 finaliser of every entry."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
 
 
 def any_at(mask: Bools) -> int:

@@ -56,6 +56,11 @@ class Table:
         table = self.sort(*keys)
         return table.take(run_starts([table.rank, *(table.columns[key] for key in keys)]))
 
+    def distinct(self, *keys: str) -> Table:
+        """Return the distinct (rank, `keys`), in that order, without the other columns."""
+        rank, *columns = distinct([self.rank, *(self.columns[key] for key in keys)])
+        return Table(rank, dict(zip(keys, columns, strict=True)))
+
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
         names = tables[0].columns
@@ -134,12 +139,26 @@ def sort_order(keys: Sequence[Column]) -> IntGlobal:
 
     Keys whose joint range fits 63 bits are packed into one integer and sorted once; already sorted rows cost one pass.
     """
-    packed = _pack(keys)
-    if packed is None:
+    packing = _packing(keys)
+    if packing is None:
         return np.lexsort(tuple(reversed(keys)))
+    packed = _pack(keys, packing)
     if (packed[1:] >= packed[:-1]).all():
         return np.arange(packed.size)
     return _argsort_packed(packed)
+
+
+def distinct(keys: Sequence[Column]) -> list[Column]:
+    """Return the distinct rows of `keys`, ascending; values are sorted, not positions, which is far faster."""
+    packing = _packing(keys)
+    if packing is None:
+        order = np.lexsort(tuple(reversed(keys)))
+        ordered = [key[order] for key in keys]
+        starts = run_starts(ordered)
+        return [key[starts] for key in ordered]
+    packed = _pack(keys, packing)
+    packed.sort()
+    return _unpack(packed[run_starts([packed])], keys, packing)
 
 
 def stable_order(key: Column, num_keys: int) -> IntGlobal:
@@ -151,20 +170,34 @@ def stable_order(key: Column, num_keys: int) -> IntGlobal:
     return np.argsort(key, kind="stable")
 
 
-def _pack(keys: Sequence[Column]) -> IntGlobal | None:
-    """Return one int64 that orders like `keys` together, or None where their ranges are too wide."""
+Packing = list[tuple[int, int]]
+"""For each key its least value and the bits that the others take above it."""
+
+
+def _packing(keys: Sequence[Column]) -> Packing | None:
+    """Return how to pack `keys` into one int64 that orders like them, or None where their ranges are too wide."""
     if keys[0].size == 0:
-        return np.zeros(0, dtype=np.int64)
+        return [(0, 0) for _ in keys]
     lows = [int(key.min()) for key in keys]
-    spans = [int(key.max()) - low + 1 for key, low in zip(keys, lows, strict=True)]
-    if np.prod([float(span) for span in spans]) >= 2.0**62:
-        return None
+    bits = [(int(key.max()) - low).bit_length() for key, low in zip(keys, lows, strict=True)]
+    return None if sum(bits) > 62 else list(zip(lows, bits, strict=True))
+
+
+def _pack(keys: Sequence[Column], packing: Packing) -> IntGlobal:
     packed = np.zeros(keys[0].size, dtype=np.int64)
-    for key, low, span in zip(keys, lows, spans, strict=True):
-        packed *= span
+    for key, (low, bits) in zip(keys, packing, strict=True):
+        packed <<= bits
         packed += key
         packed -= low
     return packed
+
+
+def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list[Column]:
+    columns: list[Column] = []
+    for key, (low, bits) in zip(reversed(keys), reversed(packing), strict=True):
+        columns.append(((packed & ((1 << bits) - 1)) + low).astype(key.dtype))
+        packed = packed >> bits
+    return columns[::-1]
 
 
 def _argsort_packed(packed: IntGlobal) -> IntGlobal:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsecomm.errors import InputError
-from sparsecomm.typing import IntRank, frozen
+from sparsecomm.typing import IntGlobal, IntRank, frozen
 
 MAX_RANKS: Final = 1 << 24
 
@@ -136,11 +137,13 @@ class Topology:
 
         Source: routing of SparseComm and HiCCL (entry rank = receiving group * size + sender % size).
         """
-        if level < 0:
-            return rank
-        start, group = self._start[level], self.groups[level][rank]
+        return rank if level < 0 else self.member(level, self.groups[level][rank], self._lane[level][holder])
+
+    def member(self, level: int, group: IntGlobal | IntRank, lane: IntGlobal | IntRank) -> IntRank:
+        """Return the rank numbered `lane[i]`, modulo its size, in `group[i]` of `level`."""
+        start = self._start[level]
         size = start[group + 1] - start[group]
-        return self._members[level][start[group] + self._lane[level][holder] % size]
+        return cast(IntRank, self._members[level][start[group] + lane % size])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to make the same topology again."""
@@ -165,7 +168,7 @@ class Topology:
             raise InputError(f"not the description of a topology: {err}") from err
 
     @staticmethod
-    def from_nodes(rank_to_node: Sequence[int] | IntRank, name: str = "detected") -> Topology:
+    def from_nodes(rank_to_node: npt.ArrayLike, name: str = "detected") -> Topology:
         """Make a two-level topology from the node number of every rank."""
         return _tree(name, (_NODE, _NETWORK), [np.asarray(rank_to_node)])
 
@@ -193,9 +196,7 @@ _FORMS = ("uniform:NxG", "nodes:G1,G2,...", "summit:N")
 
 def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
     if groups.ndim != 2 or groups.shape[0] != len(levels) or len(levels) < 2:
-        raise InputError(
-            f"topology {name!r}: groups must be (num_levels, num_ranks) with at least two levels"
-        )
+        raise InputError(f"topology {name!r}: groups must be (num_levels, num_ranks) with at least two levels")
     if groups.shape[1] == 0:
         raise InputError(f"topology {name!r} has 0 ranks; give at least one node with at least one rank")
     if np.unique(groups[-1]).size != 1:
@@ -217,9 +218,7 @@ def _number(text: str, spec: str, form: str, least: int = 1) -> int:
     except ValueError:
         raise InputError(f"topology {spec!r}: {text!r} is not a whole number; the form is {form}") from None
     if not least <= value <= MAX_RANKS:
-        raise InputError(
-            f"topology {spec!r}: {value} is not between {least} and {MAX_RANKS}; the form is {form}"
-        )
+        raise InputError(f"topology {spec!r}: {value} is not between {least} and {MAX_RANKS}; the form is {form}")
     return value
 
 
@@ -284,9 +283,6 @@ def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
             raise ValueError(f"tree must be lists nested {num_levels - 1} deep around rank counts")
 
     walk(tree, ())
-    ids = [
-        {p[:depth]: i for i, p in enumerate(dict.fromkeys(q[:depth] for q in paths))}
-        for depth in range(num_levels)
-    ]
+    ids = [{p[:depth]: i for i, p in enumerate(dict.fromkeys(q[:depth] for q in paths))} for depth in range(num_levels)]
     by_depth = [np.array([ids[d][p[:d]] for p in paths]) for d in range(num_levels - 1, 0, -1)]
     return [np.unique(row, return_inverse=True)[1] for row in by_depth]

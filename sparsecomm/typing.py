@@ -6,7 +6,7 @@ rows of a whole matrix, nonzeros and byte offsets, which pass 2**31 long before 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ Numbers: TypeAlias = npt.NDArray[np.generic]
 MAX_SLOTS = 2**31 - 1
 
 
-def frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def frozen(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     """Return `array` marked read-only (a view, so that the caller's own handle stays as it was)."""
     view = array.view()
     view.flags.writeable = False

@@ -35,15 +35,11 @@ def _own_mask(plan: Plan, start: IntGlobal, num_slots: int) -> Bools:
 
 
 def _check_shape(plan: Plan, number: int, stage: Stage, start: IntGlobal) -> None:
-    if not (
-        stage.src.shape == stage.dst.shape == stage.send.shape == stage.recv.shape and stage.src.ndim == 1
-    ):
+    if not (stage.src.shape == stage.dst.shape == stage.send.shape == stage.recv.shape and stage.src.ndim == 1):
         raise PlanError(f"stage {number}: its index arrays differ in length")
     for ends, slots in ((stage.src, stage.send), (stage.dst, stage.recv)):
         _refuse(number, stage, (ends < 0) | (ends >= plan.num_ranks), "names a rank that does not exist")
-        _refuse(
-            number, stage, (slots < 0) | (slots >= np.diff(start)[ends]), "names a slot that does not exist"
-        )
+        _refuse(number, stage, (slots < 0) | (slots >= np.diff(start)[ends]), "names a slot that does not exist")
     _refuse(number, stage, stage.src == stage.dst, "copies a row to the rank that holds it")
     wrong = plan.topology.level_of(stage.src, stage.dst) != stage.level
     _refuse(number, stage, wrong, f"does not belong to level {plan.topology.levels[stage.level].name}")
@@ -91,9 +87,7 @@ def _check_end(plan: Plan, start: IntGlobal, written: Bools, read: Bools) -> Non
     idle = any_at(staging & ~read)
     if idle >= 0:
         rank, slot = _place(start, idle)
-        raise PlanError(
-            f"rank {rank} holds row {plan.slot_rows()[idle]} in staging slot {slot} and never passes it on"
-        )
+        raise PlanError(f"rank {rank} holds row {plan.slot_rows()[idle]} in staging slot {slot} and never passes it on")
 
 
 def _place(start: IntGlobal, slot: int) -> tuple[int, int]:

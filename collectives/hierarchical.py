@@ -1,0 +1,57 @@
+"""Strategy `hierarchical`: a row enters each group of ranks once, and is handed on inside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsecomm.collectives.copies import Copies, outermost_first
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
+from sparsecomm.pattern import Pattern, Remote
+from sparsecomm.table import Router, Table
+from sparsecomm.topology import Topology
+from sparsecomm.typing import Bools, IntRank
+
+
+def hierarchical_copies(pattern: Pattern, topology: Topology, router: Router) -> Copies:
+    """Schedule every ghost so that it enters each group of each level once, at the rank the lane rule names.
+
+    Works from the inside out: at each level the ranks that want a row ask the holder of their group for it, and the
+    holders, their requests merged, are the ones that want it at the next level.
+
+    Note: Collective over comm.
+
+    Source: Hidayetoglu et al., Petascale XCT (SC 2020) and SparseComm, for any tree of levels.
+    """
+    wanted, stages = pattern.ghosts, []
+    for level in range(topology.num_levels):
+        holder = _holder(topology, level, wanted["owner"], wanted.rank)
+        moves = holder != wanted.rank
+        stage = np.full(len(wanted), topology.num_levels - 1 - level, dtype=np.int32)
+        stages.append(wanted.with_columns(stage=stage, src=holder).take(moves).only("stage", "src", "row"))
+        wanted = _at_holders(wanted, holder, moves, router)
+    table = Table.concat(stages).sort("stage", "src", "row")
+    return Copies(pattern, table, outermost_first(topology))
+
+
+def _holder(topology: Topology, level: int, owner: IntRank, rank: IntRank) -> IntRank:
+    """Return the rank that holds a row of `owner[i]` inside the group of `level` that `rank[i]` is in."""
+    holder = owner
+    for inner in range(topology.num_levels - 2, level - 1, -1):
+        group = topology.group_of(inner)
+        holder = np.where(group[holder] == group[rank], holder, topology.entry(inner, holder, rank))
+    return holder
+
+
+def _at_holders(wanted: Table, holder: IntRank, moves: Bools, router: Router) -> Table:
+    """Return the distinct rows that the holders lack: requests that moved and those that stayed."""
+    stayed, asked = wanted.take(~moves), router.route(wanted.take(moves).only("row", "owner"), holder[moves])
+    lacking = Table.concat([stayed, asked])
+    return lacking.take(lacking["owner"] != lacking.rank).distinct("row", "owner")
+
+
+def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
+    gather = hierarchical_copies(Pattern.of_cols(remote), topology, router)
+    return Schedule(gather, Copies.none(Pattern.empty(remote.layouts.rows)), remote.nonzeros.rank)
+
+
+HIERARCHICAL = register_strategy(Strategy("hierarchical", _schedule))

@@ -1,0 +1,112 @@
+"""Counting every strategy, choosing one, building it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsecomm.collectives.strategy import Strategy, get_strategy, strategy_names
+from sparsecomm.cost import CostModel, Estimate
+from sparsecomm.errors import InputError
+from sparsecomm.pattern import Remote
+from sparsecomm.product import Product
+from sparsecomm.table import Offline, Router
+from sparsecomm.topology import Topology
+from sparsecomm.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A strategy with what it would move and how long that should take."""
+
+    strategy: Strategy
+    volume: Volume
+    estimate: Estimate
+
+
+def candidates(
+    remote: Remote,
+    topology: Topology,
+    *,
+    width: int = 64,
+    itemsize: int = 4,
+    max_rank_nnz: int = 0,
+    cost: CostModel | None = None,
+    router: Router | None = None,
+) -> dict[str, Candidate]:
+    """Count every registered strategy and predict its time; nothing is built.
+
+    Note: Collective over comm.
+    """
+    cost, router = cost or CostModel(topology), router or Offline(topology.num_ranks)
+    found = {}
+    for name in strategy_names():
+        strategy = get_strategy(name)
+        volume = strategy.count(remote, topology, router)
+        found[name] = Candidate(strategy, volume, cost.estimate(volume, width, itemsize, max_rank_nnz))
+    return found
+
+
+def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto") -> Strategy:
+    """Return the strategy asked for; `auto` is the one predicted fastest, the first registered where they tie.
+
+    Raises:
+        InputError: there is no strategy of that name.
+    """
+    if strategy == "auto":
+        return min(found.values(), key=lambda candidate: candidate.estimate.total_s).strategy
+    return get_strategy(strategy)
+
+
+def make_product(
+    remote: Remote,
+    topology: Topology,
+    strategy: str | Strategy = "auto",
+    *,
+    width: int = 64,
+    itemsize: int = 4,
+    cost: CostModel | None = None,
+) -> Product:
+    """Make and prove the product of all ranks in one process.
+
+    Args:
+        remote: the remote nonzeros of the whole matrix.
+        topology: the machine; it must have as many ranks as the layouts of `remote`.
+        strategy: a name, a `Strategy`, or `auto` for the least predicted time.
+        width: columns of X that `auto` predicts for.
+        itemsize: bytes of an entry.
+        cost: the model that predicts; the postal model of `topology` by default.
+
+    Raises:
+        InputError: the ranks do not match, or there is no such strategy.
+        PlanError: the strategy made a plan that breaks a rule.
+
+    Example:
+        >>> from scipy.sparse import random_array
+        >>> from sparsecomm.layout import Layout, Layouts
+        >>> layout = Layout.block(100, 4)
+        >>> A = random_array((100, 100), density=0.05, format="csr", random_state=0)
+        >>> product = make_product(Remote.of(A, Layouts(layout, layout)), Topology.parse("uniform:2x2"))
+        >>> product.num_ranks
+        4
+    """
+    check_ranks(remote, topology)
+    chosen = get_strategy(strategy) if strategy != "auto" else None
+    if chosen is None:
+        chosen = choose(candidates(remote, topology, width=width, itemsize=itemsize, cost=cost))
+    product = chosen.build(remote, topology)
+    product.verify(remote)
+    return product
+
+
+def check_ranks(remote: Remote, topology: Topology) -> None:
+    """Refuse layouts made for another number of ranks.
+
+    Raises:
+        InputError: the numbers differ.
+    """
+    parts = remote.layouts.rows.num_ranks
+    if parts != topology.num_ranks:
+        raise InputError(
+            f"the layout has {parts} parts but topology {topology.name} has {topology.num_ranks} ranks; "
+            f"pass a topology with {parts} ranks or partition for {topology.num_ranks}"
+        )

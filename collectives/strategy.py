@@ -1,0 +1,107 @@
+"""Strategies: named ways to make a Product, each with `count` and `build`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sparsecomm.collectives.copies import Copies, build_plan, build_rank_plan
+from sparsecomm.errors import InputError
+from sparsecomm.pattern import Remote
+from sparsecomm.product import Product, RankProduct
+from sparsecomm.table import Offline, Router
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntRank
+from sparsecomm.volume import Volume, volume_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedule:
+    """What a strategy decides: which rows travel, by what way, and who multiplies.
+
+    Args:
+        gather: copies of rows of X.
+        scatter: copies that, run backwards, carry partial rows of Y.
+        multiplier: (num_remote,) int32, the rank that multiplies each remote nonzero, on the owner of its row.
+    """
+
+    gather: Copies
+    scatter: Copies
+    multiplier: IntRank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strategy:
+    """A strategy, written once for planning offline and in a job.
+
+    Args:
+        name: what the user calls it.
+        schedule: makes the schedule of the held ranks from their remote nonzeros.
+    """
+
+    name: str
+    schedule: Callable[[Remote, Topology, Router], Schedule]
+
+    def count(self, remote: Remote, topology: Topology, router: Router | None = None) -> Volume:
+        """Return what the product would move, without numbering its slots.
+
+        Note: Collective over comm.
+        """
+        router = router or Offline(topology.num_ranks)
+        schedule = self.schedule(remote, topology, router)
+        return volume_of([schedule.gather.moves(router, False), schedule.scatter.moves(router, True)], topology, router)
+
+    def build(self, remote: Remote, topology: Topology) -> Product:
+        """Make the product of all ranks in one process."""
+        router = Offline(topology.num_ranks)
+        schedule = self.schedule(remote, topology, router)
+        gather, scatter = (build_plan(side, topology, router) for side in (schedule.gather, schedule.scatter))
+        return Product(self.name, gather, scatter, schedule.multiplier, remote.layouts)
+
+    def build_rank(self, remote: Remote, topology: Topology, router: Router) -> RankProduct:
+        """Make this rank's part of the product from this rank's remote nonzeros.
+
+        Note: Collective over comm.
+        """
+        schedule = self.schedule(remote, topology, router)
+        gather, scatter = (build_rank_plan(side, router) for side in (schedule.gather, schedule.scatter))
+        return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts)
+
+
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def register_strategy(strategy: Strategy) -> Strategy:
+    """Add a strategy under its name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if strategy.name in _STRATEGIES:
+        raise ValueError(f"a strategy named {strategy.name!r} is registered already")
+    _STRATEGIES[strategy.name] = strategy
+    return strategy
+
+
+def strategy_names() -> list[str]:
+    """Return the names of the registered strategies, in the order they were registered."""
+    _load()
+    return list(_STRATEGIES)
+
+
+def get_strategy(strategy: str | Strategy) -> Strategy:
+    """Return the strategy of that name, or the one given.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if isinstance(strategy, Strategy):
+        return strategy
+    if strategy not in strategy_names():
+        raise InputError(f"unknown strategy {strategy!r}; give one of auto, {', '.join(_STRATEGIES)}")
+    return _STRATEGIES[strategy]
+
+
+def _load() -> None:
+    """Register the strategies that come with the library; each file registers its own."""
+    from sparsecomm.collectives import direct, hierarchical, reduce  # noqa: F401

@@ -1,0 +1,123 @@
+"""What has to move: the remote nonzeros of a matrix and the ghost rows that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sparsecomm.errors import InputError
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.table import Router, Table
+from sparsecomm.typing import IntGlobal, IntRank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remote:
+    """The nonzeros of A whose row and column have different owners.
+
+    Args:
+        nonzeros: in CSR order on the rank that owns their row: `row`, `col` (int64, new numbering) and `col_rank`
+            (int32), the owner of the column.
+        layouts: who owns rows and columns.
+        own_nnz: int64, for every held rank, its nonzeros with own row and own column.
+    """
+
+    nonzeros: Table
+    layouts: Layouts
+    own_nnz: IntGlobal
+
+    @staticmethod
+    def of(matrix: csr_array[Any], layouts: Layouts, held: range | None = None) -> Remote:
+        """Find the remote nonzeros.
+
+        Args:
+            matrix: the rows of the held ranks, in new numbering: (rows held, all columns).
+            layouts: who owns rows and columns.
+            held: the ranks whose rows `matrix` has; all of them by default.
+
+        Raises:
+            InputError: the shape of `matrix` does not fit `layouts`.
+        """
+        held = range(layouts.rows.num_ranks) if held is None else held
+        first, last = layouts.rows.offsets[held.start], layouts.rows.offsets[held.stop]
+        expected = (int(last - first), layouts.cols.num_rows)
+        if matrix.shape != expected:
+            raise InputError(f"matrix has shape {matrix.shape}, but the layouts give ranks {held} shape {expected}")
+        counts = np.diff(matrix.indptr[layouts.rows.offsets[held.start : held.stop + 1] - first])
+        row_rank = np.repeat(np.arange(held.start, held.stop, dtype=np.int32), counts)
+        col_rank = layouts.cols.owner(matrix.indices) if len(held) == 1 else layouts.cols.owners()[matrix.indices]
+        remote = np.flatnonzero(row_rank != col_rank)
+        row = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(matrix.indptr))
+        columns = {
+            "row": row[remote],
+            "col": matrix.indices[remote].astype(np.int64),
+            "col_rank": col_rank[remote],
+        }
+        table = Table(row_rank[remote], columns)
+        own_nnz = counts - np.bincount(table.rank - held.start, minlength=len(held))
+        return Remote(table, layouts, own_nnz.astype(np.int64))
+
+    def transpose(self, router: Router) -> Remote:
+        """Return the remote nonzeros of the transposed matrix, on the ranks that own its rows.
+
+        Note: Collective over comm.
+        """
+        table = self.nonzeros
+        turned = Table(table.rank, {"row": table["col"], "col": table["row"], "col_rank": table.rank})
+        moved = router.route(turned, table["col_rank"]).sort("row", "col")
+        return Remote(moved, Layouts(self.layouts.cols, self.layouts.rows), self.own_nnz)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pattern:
+    """The ghost rows of every held rank.
+
+    Args:
+        ghosts: distinct (rank, `row`), ascending, with `owner` (int32).
+        layout: who owns the rows.
+    """
+
+    ghosts: Table
+    layout: Layout
+
+    @staticmethod
+    def of_cols(remote: Remote) -> Pattern:
+        """Return the rows of X that the owners of A's rows need."""
+        return Pattern._of(remote.nonzeros.rank, remote.nonzeros["col"], remote.layouts.cols)
+
+    @staticmethod
+    def of_rows(remote: Remote, router: Router) -> Pattern:
+        """Return the rows of Y that the owners of A's columns make partial sums of.
+
+        Note: Collective over comm.
+        """
+        table = remote.nonzeros
+        made = Table(table["col_rank"], {"row": table["row"]}).distinct("row")
+        if len(router.held) == 1:
+            made = router.route(Table(np.full_like(made.rank, router.held.start), made.columns), made.rank)
+        return Pattern._of(made.rank, made["row"], remote.layouts.rows)
+
+    @staticmethod
+    def of_requests(rank: IntRank, row: IntGlobal, layout: Layout) -> Pattern:
+        """Return the ghosts among `row[i]` asked for by `rank[i]`; own rows and repeats drop out."""
+        remote = layout.owner(row) != rank
+        return Pattern._of(rank[remote], row[remote], layout)
+
+    @staticmethod
+    def empty(layout: Layout) -> Pattern:
+        return Pattern._of(np.empty(0, np.int32), np.empty(0, np.int64), layout)
+
+    @staticmethod
+    def _of(rank: IntRank, row: IntGlobal, layout: Layout) -> Pattern:
+        ghosts = Table(rank, {"row": row}).distinct("row")
+        return Pattern(ghosts.with_columns(owner=layout.owner(ghosts["row"])), layout)
+
+    @staticmethod
+    def union(patterns: Sequence[Pattern]) -> Pattern:
+        """Return the ghosts that any of `patterns` needs, for products that share one exchange."""
+        ghosts = Table.concat([pattern.ghosts for pattern in patterns])
+        return Pattern._of(ghosts.rank, ghosts["row"], patterns[0].layout)

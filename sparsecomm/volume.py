@@ -1,0 +1,158 @@
+"""How much a schedule moves, per level, and how little any schedule could move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sparsecomm.bipartite import matching_sizes
+from sparsecomm.pattern import Remote
+from sparsecomm.table import Router, Table, run_starts
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntGlobal, IntRank, frozen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """Rows of X and partial rows of Y moved, per level of the topology (inner to outer), all int64.
+
+    Args:
+        rows: copies between ranks.
+        messages: distinct (stage, src, dst) with at least one row.
+        max_rank_rows: rows of the busiest rank, the larger of in and out.
+        max_rank_messages: messages of the busiest rank, the larger of in and out.
+        max_group_in, max_group_out: rows into and out of the busiest child group of the level (at the innermost
+            level a rank, at the outermost a node).
+        max_rank_buffer: rows of slots and message buffers on the fullest rank (one number, all levels together).
+    """
+
+    rows: IntGlobal
+    messages: IntGlobal
+    max_rank_rows: IntGlobal
+    max_rank_messages: IntGlobal
+    max_group_in: IntGlobal
+    max_group_out: IntGlobal
+    max_rank_buffer: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Volume) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Moves(NamedTuple):
+    """The copies of one plan in the direction they are run, on the rank that receives them.
+
+    Args:
+        copies: `stage`, `level`, `src` (int32), `row` (int64).
+        num_own: (num_held,) int64, rows each held rank owns, which take slots too.
+        reverse: whether the plan runs backwards, so that rows leave where the copies arrive.
+    """
+
+    copies: Table
+    num_own: IntGlobal
+    reverse: bool
+
+
+def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Volume:
+    """Count what the copies of one or more plans move together.
+
+    Note: Collective over comm.
+    """
+    messages = Table.concat([_messages(move) for move in moves])
+    at_dst, at_src = messages, router.route(messages, messages["src"])
+    arrivals = Table.concat([at_dst.take(~at_dst["reverse"]), at_src.take(at_src["reverse"])])
+    departures = Table.concat([at_dst.take(at_dst["reverse"]), at_src.take(~at_src["reverse"])])
+    rows_in, rows_out = (_tally(side, topology, router, side["rows"]) for side in (arrivals, departures))
+    messages_in, messages_out = (_tally(side, topology, router) for side in (arrivals, departures))
+    # A copy takes a slot and a place in the receive buffer where it ends, and a place in the send buffer at its start.
+    held = 2 * _tally(at_dst, topology, router, at_dst["rows"]) + _tally(at_src, topology, router, at_src["rows"])
+    buffer = sum((move.num_own for move in moves), held.sum(axis=1))
+    return Volume(
+        frozen(router.reduce(rows_in.sum(axis=0), "sum")),
+        frozen(router.reduce(messages_in.sum(axis=0), "sum")),
+        frozen(router.reduce(np.maximum(rows_in, rows_out).max(axis=0), "max")),
+        frozen(router.reduce(np.maximum(messages_in, messages_out).max(axis=0), "max")),
+        frozen(_busiest_group(rows_in, topology, router)),
+        frozen(_busiest_group(rows_out, topology, router)),
+        int(router.reduce(buffer.max(keepdims=True), "max")[0]),
+    )
+
+
+def _messages(moves: Moves) -> Table:
+    """Return one row per message, on the rank its copies end at: `level`, `src`, `rows`, `reverse`."""
+    copies = moves.copies.only("stage", "level", "src").sort("stage", "src")
+    starts = np.flatnonzero(run_starts([copies.rank, copies["stage"], copies["src"]]))
+    rows = np.diff(np.append(starts, len(copies)))
+    messages = copies.take(starts).only("level", "src")
+    return messages.with_columns(rows=rows, reverse=np.full(starts.size, moves.reverse))
+
+
+def _tally(table: Table, topology: Topology, router: Router, weight: IntGlobal | None = None) -> IntGlobal:
+    """Return (num_held, num_levels): how many rows of `table`, or how much `weight`, each held rank has per level."""
+    cells = (table.rank - router.held.start).astype(np.int64) * topology.num_levels + table["level"]
+    size = len(router.held) * topology.num_levels
+    return np.bincount(cells, weight, size).astype(np.int64).reshape(-1, topology.num_levels)
+
+
+def _busiest_group(rows: IntGlobal, topology: Topology, router: Router) -> IntGlobal:
+    """Return for every level the most rows of one child group, given (num_held, num_levels) rows of each rank."""
+    ranks = np.arange(router.held.start, router.held.stop, dtype=np.int32)
+    busiest = np.zeros(topology.num_levels, dtype=np.int64)
+    for level in range(topology.num_levels):
+        child = topology.group_of(level - 1)
+        table = router.route(Table(ranks, {"rows": rows[:, level]}), topology.first_of_group(level - 1)[child[ranks]])
+        totals = np.bincount(table.rank - router.held.start, table["rows"], len(ranks))
+        busiest[level] = router.reduce(np.array([totals.max()], dtype=np.int64), "max")[0]
+    return busiest
+
+
+class Bounds(NamedTuple):
+    """What the network cannot be spared, in rows.
+
+    Args:
+        two_party_minimum: fewest rows of any schedule that forms each product in the node of its row or of its column.
+        network: no linear schedule moves fewer rows over the network for generic values.
+        busiest_node: nor can its busiest node have fewer in, or fewer out.
+    """
+
+    two_party_minimum: int
+    network: int
+    busiest_node: int
+
+
+def bounds_of(remote: Remote, topology: Topology, router: Router) -> Bounds:
+    """Return the two-party minimum and the lower bounds for a matrix on a topology.
+
+    Rows into node d are at least the term rank of A[rows of d, columns outside d], rows out of s that of
+    A[rows outside s, columns of s].
+
+    Note: Collective over comm.
+
+    Source: Kayaaslan, Aykanat, Ucar 2018 and SHIRO 2025 (cover by Konig's theorem), here on node pairs; term rank.
+    """
+    node = topology.rank_to_node
+    table = remote.nonzeros
+    table = table.with_columns(dst=node[table.rank].astype(np.int64), src=node[table["col_rank"]].astype(np.int64))
+    table = table.take(table["dst"] != table["src"]).only("row", "col", "src", "dst")
+    inner = topology.num_levels - 2
+    pair = table["src"] * topology.num_nodes + table["dst"]
+    cover = _matched(table, pair, topology.member(inner, table["dst"], table["src"]), router)
+    into = _matched(table, table["dst"], topology.first_of_group(inner)[table["dst"]], router)
+    out = _matched(table, table["src"], topology.first_of_group(inner)[table["src"]], router)
+    total = router.reduce(np.array([cover.sum(), into.sum(), out.sum()], dtype=np.int64), "sum")
+    busiest = router.reduce(np.array([max(into.max(initial=0), out.max(initial=0))], dtype=np.int64), "max")
+    return Bounds(int(total[0]), int(total[1:].max()), int(busiest[0]))
+
+
+def _matched(nonzeros: Table, graph: IntGlobal, solver: IntRank, router: Router) -> IntGlobal:
+    """Return the matching size of each graph that the held ranks solve; edge i of `graph[i]` goes to `solver[i]`."""
+    edges = nonzeros.only("row", "col").with_columns(graph=graph)
+    if len(router.held) < router.num_ranks:
+        edges = router.route(edges, solver)
+    return matching_sizes(edges["graph"], edges["row"], edges["col"])
