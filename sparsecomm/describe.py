@@ -19,7 +19,7 @@ def describe_product(product: Product, width: int, dtype: npt.DTypeLike) -> str:
     fullest = int(product.memory(width, dtype).max())
     lines = [
         f"  Strategy:               {product.strategy}",
-        f"  Topology:               {product.topology.name}, {product.num_ranks} ranks on {product.topology.num_nodes} nodes",
+        f"  Topology:               {product.topology}",
         f"  Width and dtype:        {width} x {np.dtype(dtype).name}",
         f"  Rows over the network:  {int(volume.rows[-1]):,}",
         f"  Fullest rank:           {fullest / 1e6:,.3f} MB of slots and message buffers",

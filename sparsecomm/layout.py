@@ -89,7 +89,7 @@ class Layout:
             InputError: an owner is not one of the ranks.
         """
         owners = np.asarray(row_to_owner)
-        if owners.size and not (0 <= owners.min() and owners.max() < num_ranks):
+        if owners.size and (owners.min() < 0 or owners.max() >= num_ranks):
             bad = int(np.flatnonzero((owners < 0) | (owners >= num_ranks))[0])
             raise InputError(f"row {bad} is given to rank {owners[bad]}, but ranks are 0 .. {num_ranks - 1}")
         order = np.argsort(owners, kind="stable")

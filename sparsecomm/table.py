@@ -201,7 +201,7 @@ def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list
 
 
 def _argsort_packed(packed: IntGlobal) -> IntGlobal:
-    """Argsort by sorting (value, position) as one integer where both fit: numpy sorts values far faster than it argsorts."""
+    """Argsort by sorting (value, position) as one integer where both fit: numpy sorts far faster than it argsorts."""
     bits = int(packed.size - 1).bit_length()
     if int(packed.max()).bit_length() + bits > 63:
         return np.argsort(packed, kind="stable")

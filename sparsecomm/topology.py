@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -145,6 +146,9 @@ class Topology:
         size = start[group + 1] - start[group]
         return cast(IntRank, self._members[level][start[group] + lane % size])
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.num_ranks} ranks on {self.num_nodes} nodes, levels {' < '.join(self.level_names)}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to make the same topology again."""
         return {
@@ -201,7 +205,7 @@ def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
         raise InputError(f"topology {name!r} has 0 ranks; give at least one node with at least one rank")
     if np.unique(groups[-1]).size != 1:
         raise InputError(f"topology {name!r}: the outermost level must be one group")
-    for inner, outer in zip(groups[:-1], groups[1:], strict=True):
+    for inner, outer in pairwise(groups):
         pairs = np.unique(np.stack([inner, outer]), axis=1).shape[1]
         if pairs != np.unique(inner).size:
             raise InputError(f"topology {name!r}: a group lies in two groups of the next level")
