@@ -1,0 +1,158 @@
+"""The two directions of an exchange: schedule and buffer sets, and what goes in and what comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparsecomm.collectives.buffers import BufferSet, RowFormat, Rows, add_rows, scratch_for
+from sparsecomm.collectives.executed import Counter
+from sparsecomm.collectives.run import Run
+from sparsecomm.collectives.schedule import Message, Schedule
+from sparsecomm.collectives.transport.base import MessageBuffer, Transport
+from sparsecomm.errors import InputError
+from sparsecomm.plan import RankPlan
+
+
+class Direction(ABC):
+    """Runs take the buffer sets in turn, so that all ranks use the set of one number for one run.
+
+    Args:
+        plan: of this rank.
+        transport: its message numbers belong to the exchange alone.
+        form: of the rows.
+        depth: number of buffer sets, each made when its turn first comes.
+        counter: told of everything that moves.
+    """
+
+    parity: int  # keeps the message numbers of the two directions apart
+
+    def __init__(self, plan: RankPlan, transport: Transport, form: RowFormat, depth: int, counter: Counter) -> None:
+        self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
+        self._schedule = self._make_schedule()
+        self._scratch = scratch_for(self._schedule, form)
+        self._runs: list[Run] = []
+        self._num_begun = 0
+
+    @abstractmethod
+    def _make_schedule(self) -> Schedule: ...
+
+    @abstractmethod
+    def place(self, run: Run) -> Rows:
+        """Return the slots that the rows given to a run go into."""
+
+    @abstractmethod
+    def check_given(self, block: Rows) -> None:
+        """Raise an InputError unless a run can be given `block`."""
+
+    @abstractmethod
+    def check_out(self, block: Rows) -> None:
+        """Raise an InputError unless a run can put its result into `block`."""
+
+    @abstractmethod
+    def result(self, run: Run, out: Rows | None) -> Rows:
+        """Return the rows that a complete run brought, in `out` if there is one."""
+
+    def free_run(self) -> Run:
+        """Return the run whose turn it is.
+
+        Raises:
+            InputError: its buffers are in use.
+        """
+        turn = self._num_begun % self._depth
+        while len(self._runs) <= turn:
+            self._runs.append(self._make_run(len(self._runs)))
+        if self._runs[turn].busy:
+            raise InputError(
+                f"rank {self._plan.rank}: this exchange has depth={self._depth}, and the run begun {self._depth} "
+                "starts ago has not been waited for; wait for it first, or make the exchange with a larger depth"
+            )
+        return self._runs[turn]
+
+    def begin(self, run: Run) -> None:
+        """Begin the run that `free_run` returned, its place filled; the turn passes on."""
+        self._num_begun += 1
+        run.begin()
+
+    def close(self) -> None:
+        for run in self._runs:
+            run.channel.close()
+
+    def _make_run(self, turn: int) -> Run:
+        buffers = BufferSet(self._schedule, self._form, self._scratch)
+        first = (2 * turn + self.parity) * len(self._plan.stages)
+        channel = self._transport.open(
+            _message_buffers(self._schedule.sends, buffers.sends, first),
+            _message_buffers(self._schedule.recvs, buffers.recvs, first),
+        )
+        return Run(self._plan.rank, self._schedule, buffers, channel, self._form.row_bytes, self._counter)
+
+    def _check(self, block: Rows, num_rows: int, noun: str) -> None:
+        shape, dtype = (num_rows, self._form.width), self._form.dtype
+        if block.shape != shape or block.dtype != dtype:
+            raise InputError(
+                f"rank {self._plan.rank}: the {noun} rows must be {dtype} {shape}, not {block.dtype} {block.shape}"
+            )
+
+
+class Gather(Direction):
+    """Forward: own rows in, ghost rows out."""
+
+    parity = 0
+
+    def _make_schedule(self) -> Schedule:
+        return Schedule.forward(self._plan)
+
+    def place(self, run: Run) -> Rows:
+        return run.buffers.slots[: self._plan.num_own]
+
+    def check_given(self, block: Rows) -> None:
+        self._check(block, self._plan.num_own, "own")
+
+    def check_out(self, block: Rows) -> None:
+        self._check(block, self._plan.num_ghost, "ghost")
+
+    def result(self, run: Run, out: Rows | None) -> Rows:
+        first = self._plan.num_own
+        ghosts = run.buffers.slots[first : first + self._plan.num_ghost]
+        if out is None:
+            return ghosts
+        np.copyto(out, ghosts)
+        return out
+
+
+class Scatter(Direction):
+    """Reverse: partial rows of the ghosts in, sums of the own rows out."""
+
+    parity = 1
+
+    def _make_schedule(self) -> Schedule:
+        return Schedule.reverse(self._plan)
+
+    def place(self, run: Run) -> Rows:
+        first = self._schedule.first_ghost
+        return run.buffers.slots[first : first + self._plan.num_ghost]
+
+    def check_given(self, block: Rows) -> None:
+        self._check(block, self._plan.num_ghost, "ghost")
+
+    def check_out(self, block: Rows) -> None:
+        self._check(block, self._plan.num_own, "own")
+
+    def result(self, run: Run, out: Rows | None) -> Rows:
+        touched = self._schedule.touched
+        sums = run.buffers.slots[: touched.size]
+        if out is not None:
+            add_rows(out, touched, sums, self._scratch)
+            return out
+        if run.sums is None:  # rows that nobody sends to stay the zeros of this one allocation
+            run.sums = np.zeros((self._plan.num_own, self._form.width), dtype=self._form.dtype)
+        run.sums[touched] = sums
+        return run.sums
+
+
+def _message_buffers(messages: Sequence[Message], rows: Sequence[Rows], first: int) -> list[MessageBuffer]:
+    # One message at most goes from a rank to another in a stage, so that its stage numbers it.
+    return [MessageBuffer(m.peer, first + m.stage, data) for m, data in zip(messages, rows, strict=True)]

@@ -1,0 +1,298 @@
+"""A plan made ready to run: buffers, messages and order fixed once for many runs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomm.collectives.buffers import RowFormat, Rows, WireDtype
+from sparsecomm.collectives.direction import Direction, Gather, Scatter
+from sparsecomm.collectives.executed import Counter, Executed
+from sparsecomm.collectives.guard import Guard
+from sparsecomm.collectives.peers import check_peers
+from sparsecomm.collectives.run import Run
+from sparsecomm.collectives.transport.base import Transport, agreed
+from sparsecomm.errors import ExchangeError, InputError, PlanError
+from sparsecomm.plan import RankPlan
+from sparsecomm.typing import IntGlobal
+
+
+class Exchange:
+    """Moves rows of a dense block along a plan, forwards (gather) and in reverse (scatter), any number of times.
+
+    Buffers of a direction are made when it is first used. Start the runs of an exchange in the same order on all
+    ranks; wait for them in any order. Wait for runs of different exchanges in the same order on all ranks. Only one
+    thread uses an exchange. After a failure every later call raises with the first cause chained; an argument that
+    is refused is no failure.
+
+    Args:
+        plan: of this rank.
+        transport: over the ranks of the plan; duplicated, and the duplicate closed by `close`.
+        width: columns of the block, at least 1.
+        dtype: of the rows and of all sums: integers, floats or complex numbers.
+        wire_dtype: what rows are rounded to on their way, one for all levels or one for each; None is `dtype`.
+        depth: buffer sets of a direction, and so runs of it that may be under way at once.
+        num_levels: of the topology; None takes as many as the stages name.
+
+    Raises:
+        InputError: an argument is out of range, on any rank.
+        PlanError: the plan is another rank's, or what one rank sends is not what its peer expects.
+
+    Note: Collective over comm.
+
+    Example:
+        >>> exchange = Exchange(plan.rank(transport.rank), transport, width=64)  # doctest: +SKIP
+        >>> pending = exchange.start(x)  # doctest: +SKIP
+        >>> y = own_block @ x + ghost_block @ pending.wait()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        plan: RankPlan,
+        transport: Transport,
+        width: int,
+        dtype: npt.DTypeLike = np.float32,
+        *,
+        wire_dtype: WireDtype = None,
+        depth: int = 1,
+        num_levels: int | None = None,
+    ) -> None:
+        self.plan, self.depth = plan, depth
+        self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
+
+        def checked() -> RowFormat:
+            _check_arguments(plan, transport, depth)
+            return RowFormat.of(width, dtype, wire_dtype, self.num_levels)
+
+        self.form = form = agreed(transport, checked)
+        agreed(transport, lambda: check_peers(plan, transport, form, depth))
+        self._transport = transport.duplicate()
+        self._counter = Counter(self.num_levels)
+        self._guard = Guard(f"rank {plan.rank}: the exchange")
+        self._directions: dict[type[Direction], Direction] = {}
+        self._under_way: list[Run] = []
+
+    def __repr__(self) -> str:
+        form = self.form
+        wires = "" if set(form.wires) == {form.dtype} else f", wire={'/'.join(map(str, form.wires))}"
+        return (
+            f"Exchange(rank={self.plan.rank}, stages={len(self.plan.stages)}, width={form.width}, "
+            f"dtype={form.dtype}{wires}, depth={self.depth})"
+        )
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Closing is collective: a rank that fails alone would wait in it for ever instead of ending the job.
+        if error is None:
+            self.close()
+        else:
+            self._guard.fail(error)
+
+    @property
+    def executed(self) -> Executed:
+        """What this rank has sent, received and copied since the exchange was made."""
+        return self._counter.executed()
+
+    def own_buffer(self) -> Rows:
+        """Return (num_own, width) memory that the next `start` reads without a copy if it is given just this."""
+        return self._next_place(Gather)
+
+    def partials_buffer(self) -> Rows:
+        """Return (num_ghost, width) memory that the next `start_reverse` reads without a copy.
+
+        A reverse run uses its rows up: fill them anew each time.
+        """
+        return self._next_place(Scatter)
+
+    def start(self, x: Rows) -> Pending:
+        """Begin to fetch the ghost rows of this rank.
+
+        Args:
+            x: (num_own, width) rows that the rank owns, of `dtype`. Copied, unless it is `own_buffer()`: that must
+                not change until the run has been waited for.
+
+        Raises:
+            InputError: `x` has another shape or dtype, or `depth` runs are under way.
+        """
+        return self._start(Gather, x)
+
+    def start_reverse(self, partials: Rows) -> Pending:
+        """Begin to send partial rows to the owners of their rows, which add them up.
+
+        Args:
+            partials: (num_ghost, width) rows of `dtype`, one for each ghost; copied unless it is `partials_buffer()`.
+
+        Raises:
+            InputError: `partials` has another shape or dtype, or `depth` runs are under way.
+        """
+        return self._start(Scatter, partials)
+
+    def forward(self, x: Rows) -> Rows:
+        """Fetch the ghost rows: `start(x).wait()`."""
+        return self.start(x).wait()
+
+    def reverse(self, partials: Rows, out: Rows | None = None) -> Rows:
+        """Send partial rows to their owners and sum them there: `start_reverse(partials).wait(out)`."""
+        return self.start_reverse(partials).wait(out)
+
+    def verify(self) -> None:
+        """Prove the plan through this transport: every ghost slot must end with its own global row number.
+
+        Raises:
+            PlanError: a slot of some rank ends with another one.
+
+        Note: Collective over comm.
+        """
+        self._guard.check()
+        plan = self.plan
+        with Exchange(plan, self._transport, 1, np.int64, num_levels=self.num_levels) as proof:
+            rows = np.arange(plan.start, plan.start + plan.num_own, dtype=np.int64)
+            found = proof.forward(rows[:, None])[:, 0].copy()
+        agreed(self._transport, lambda: _check_ghosts(plan, found))
+
+    def close(self) -> None:
+        """Free what the exchange has made; a second call does nothing.
+
+        Raises:
+            ExchangeError: a run was started and never waited for.
+
+        Note: Collective over comm.
+        """
+        if self._guard.closed:
+            return
+        forgotten = len(self._under_way) if self._guard.cause is None else 0
+        self._guard.closed = True
+        for direction in self._directions.values():
+            direction.close()
+        self._transport.close()
+        if forgotten:
+            raise ExchangeError(
+                f"rank {self.plan.rank}: the exchange was closed with {forgotten} runs that nobody waited for"
+            )
+
+    def _direction(self, kind: type[Direction]) -> Direction:
+        self._guard.check()
+        direction = self._directions.get(kind)
+        if direction is None:
+            direction = kind(self.plan, self._transport, self.form, self.depth, self._counter)
+            self._directions[kind] = direction
+        return direction
+
+    def _next_place(self, kind: type[Direction]) -> Rows:
+        direction = self._direction(kind)
+        return direction.place(direction.free_run())
+
+    def _start(self, kind: type[Direction], block: Rows) -> Pending:
+        direction = self._direction(kind)
+        direction.check_given(block)
+        run = direction.free_run()
+        with self._guard:
+            place = direction.place(run)
+            if not _same_memory(place, block):
+                np.copyto(place, block)
+                self._counter.copied[0] += block.nbytes
+            self._under_way.append(run)
+            direction.begin(run)
+        return Pending(self, direction, run)
+
+    def _progress(self, run: Run) -> bool:
+        with self._guard:
+            if not run.received:
+                run.advance(run.channel.test())
+            return run.received and run.channel.sent()
+
+    def _complete(self, run: Run) -> None:
+        with self._guard:
+            if len(self._under_way) == 1:
+                while not run.received:
+                    run.advance(run.channel.wait())
+                run.channel.finish()
+            while not (run.received and run.channel.sent()):
+                self._progress_all()
+            self._under_way.remove(run)
+
+    def _progress_all(self) -> None:
+        """Advance every run, since peers may be waiting for another one."""
+        moved = False
+        for run in self._under_way:
+            arrivals = [] if run.received else run.channel.test()
+            run.advance(arrivals)
+            moved |= bool(arrivals)
+        if not moved:
+            time.sleep(0)  # there may be more ranks than cores
+
+
+class Pending:
+    """A run under way. It must be waited for: dropping it is an error, which closing its exchange raises."""
+
+    def __init__(self, exchange: Exchange, direction: Direction, run: Run) -> None:
+        self._exchange, self._direction, self._run = exchange, direction, run
+        self._rows: Rows | None = None
+
+    def __repr__(self) -> str:
+        return f"Pending({'under way' if self._rows is None else 'complete'}, {self._exchange!r})"
+
+    def __del__(self) -> None:
+        if self._rows is None and self._exchange._guard.usable:
+            warnings.warn(f"{self!r} was dropped without wait()", RuntimeWarning, stacklevel=2, source=self)
+
+    def progress(self) -> bool:
+        """Advance every message that is ready, without blocking, and return whether the run is complete."""
+        return self._rows is not None or self._exchange._progress(self._run)
+
+    def wait(self, out: Rows | None = None) -> Rows:
+        """Block until the run is complete and return its rows; called again, return them again.
+
+        Args:
+            out: forward, (num_ghost, width) rows to overwrite with the ghosts; in reverse, (num_own, width) rows to
+                add the sums to. Without it the rows are memory of the exchange, valid until `depth` more runs of
+                the direction have been started; the sums of rows that nobody sends to are zero there.
+
+        Raises:
+            InputError: `out` has another shape or dtype, or the run has been waited for before.
+            ExchangeError: what arrived is not what was planned, or a peer failed.
+        """
+        if out is not None:
+            self._check_out(out)
+        if self._rows is None:
+            self._exchange._complete(self._run)
+            self._rows = self._direction.result(self._run, out)
+            self._run.busy = False
+        return self._rows
+
+    def _check_out(self, out: Rows) -> None:
+        if self._rows is not None:
+            raise InputError("this run has been waited for; give `out` to the first wait()")
+        self._direction.check_out(out)
+
+
+def _check_arguments(plan: RankPlan, transport: Transport, depth: int) -> None:
+    if plan.rank != transport.rank:
+        raise PlanError(f"rank {transport.rank} was given the plan of rank {plan.rank}")
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
+        raise InputError(f"depth must be a whole number of buffer sets, at least 1, not {depth!r}")
+    peers = [side.peers for stage in plan.stages for side in (stage.send, stage.recv) if side.num_messages]
+    worst = max((int(numbers[-1]) for numbers in peers), default=0)
+    if worst >= transport.num_ranks:
+        raise PlanError(f"the plan speaks to rank {worst}, but there are only {transport.num_ranks} ranks")
+
+
+def _check_ghosts(plan: RankPlan, found: IntGlobal) -> None:
+    wrong = np.flatnonzero(found != plan.ghost_rows)
+    if wrong.size:
+        first = wrong[0]
+        raise PlanError(
+            f"{wrong.size} of {plan.num_ghost} ghost slots end with the wrong row; "
+            f"slot {plan.num_own + first} holds row {found[first]}, not {plan.ghost_rows[first]}"
+        )
+
+
+def _same_memory(place: Rows, block: Rows) -> bool:
+    return place is block or (
+        place.__array_interface__["data"] == block.__array_interface__["data"] and place.strides == block.strides
+    )

@@ -1,0 +1,36 @@
+"""What keeps everyone from using an exchange that failed or was closed."""
+
+from __future__ import annotations
+
+from sparsecomm.errors import ExchangeError
+
+
+class Guard:
+    """Remembers the first failure of the code that runs inside `with guard`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.cause: BaseException | None = None
+        self.closed = False
+
+    @property
+    def usable(self) -> bool:
+        return self.cause is None and not self.closed
+
+    def check(self) -> None:
+        """Raise an ExchangeError, the first cause chained, unless the exchange can be used."""
+        if self.cause is not None:
+            raise ExchangeError(f"{self._name} failed earlier: {self.cause}") from self.cause
+        if self.closed:
+            raise ExchangeError(f"{self._name} is closed")
+
+    def fail(self, cause: BaseException) -> None:
+        if self.cause is None:
+            self.cause = cause
+
+    def __enter__(self) -> None:
+        self.check()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.fail(error)

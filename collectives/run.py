@@ -1,0 +1,103 @@
+"""One run of an exchange in one direction: every message leaves as soon as what it reads is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsecomm.collectives.buffers import BufferSet, Rows
+from sparsecomm.collectives.executed import Counter
+from sparsecomm.collectives.schedule import Message, Schedule
+from sparsecomm.collectives.transport.base import Arrival, Channel
+from sparsecomm.errors import ExchangeError
+
+
+class Run:
+    """Takes arrivals in, in the order that the schedule fixes, and sends what they make ready.
+
+    Args:
+        rank: for messages of errors.
+        schedule: of the direction.
+        buffers: a set of the direction; the run is its only user.
+        channel: over the buffers of the set, messages numbered as in the schedule.
+        row_bytes: bytes of a row on the wire, by level.
+        counter: told of everything that moves.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        schedule: Schedule,
+        buffers: BufferSet,
+        channel: Channel,
+        row_bytes: Sequence[int],
+        counter: Counter,
+    ) -> None:
+        self.buffers, self.channel = buffers, channel
+        self._rank, self._schedule, self._counter, self._row_bytes = rank, schedule, counter, row_bytes
+        self._expected = [rows.nbytes for rows in buffers.recvs]
+        self._send_args = [
+            (message.level, row_bytes[message.level], rows.nbytes, pieces)
+            for message, rows, pieces in zip(schedule.sends, buffers.sends, channel.pieces, strict=True)
+        ]
+        self._first_sends = [i for i, waits in enumerate(schedule.send_waits) if waits == 0]
+        self._recv_waits: list[int] = []
+        self._send_waits: list[int] = []
+        self._landed: list[bool] = []
+        self._left = 0
+        self.busy = False
+        self.sums: Rows | None = None  # what a reverse run returns, made when first asked for
+
+    @property
+    def received(self) -> bool:
+        """Whether everything has arrived and been taken in, and so everything has been sent."""
+        return self._left == 0
+
+    def begin(self) -> None:
+        """Arm the receives and send whatever waits for none; the slots that are given must hold their rows."""
+        self.busy = True
+        self._left = len(self._expected)
+        self._recv_waits, self._send_waits = list(self._schedule.recv_waits), list(self._schedule.send_waits)
+        self._landed = [False] * self._left
+        self.channel.start()
+        for index in self._first_sends:
+            self._send(index)
+
+    def advance(self, arrivals: Sequence[Arrival]) -> None:
+        """Take in what landed and send what may leave now."""
+        for index, num_bytes in arrivals:
+            self._check(self._schedule.recvs[index], num_bytes, self._expected[index])
+            self._landed[index] = True
+            if self._recv_waits[index] == 0:
+                self._take_in(index)
+
+    def _take_in(self, index: int) -> None:
+        ready = [index]
+        while ready:
+            index = ready.pop()
+            unpack = self.buffers.unpacks[index]
+            if unpack is not None:
+                unpack()
+            self._left -= 1
+            for follower in self._schedule.then_recvs[index]:
+                self._recv_waits[follower] -= 1
+                if self._recv_waits[follower] == 0 and self._landed[follower]:
+                    ready.append(follower)
+            for follower in self._schedule.then_sends[index]:
+                self._send_waits[follower] -= 1
+                if self._send_waits[follower] == 0:
+                    self._send(follower)
+
+    def _send(self, index: int) -> None:
+        pack = self.buffers.packs[index]
+        if pack is not None:
+            pack()
+        self.channel.post(index)
+        self._counter.sent(*self._send_args[index])
+
+    def _check(self, message: Message, num_bytes: int, expected: int) -> None:
+        self._counter.received(message.level, self._row_bytes[message.level], num_bytes)
+        if num_bytes != expected:
+            raise ExchangeError(
+                f"rank {self._rank}, stage {message.stage}: {num_bytes} bytes came from rank {message.peer}, "
+                f"but the plan says {expected} ({message.num_rows} rows)"
+            )

@@ -1,0 +1,127 @@
+"""The messages of one rank in one direction, and which of them wait for which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparsecomm.plan import Messages, RankPlan, RankStage
+from sparsecomm.typing import Bools, IntGlobal, IntRank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """Rows of one rank that leave for, or come from, one peer in one stage.
+
+    Args:
+        stage: number of the stage in the plan.
+        level: of the stage.
+        peer: the other rank.
+        slots: (num_rows,) int64 slots, read in place order by the sender and written in it by the receiver.
+        fresh: (num_rows,) whether no earlier message of the run writes the slot.
+    """
+
+    stage: int
+    level: int
+    peer: int
+    slots: IntGlobal
+    fresh: Bools
+
+    @property
+    def num_rows(self) -> int:
+        return self.slots.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedule:
+    """What one rank sends and receives in one direction of a plan.
+
+    Slots are [own | ghost | staging] forward. In reverse only the own rows that receive anything have slots:
+    [touched own | ghost | staging].
+
+    Args:
+        num_slots: slots of the direction.
+        first_ghost: the slot of the first ghost.
+        touched: (num_touched,) int64, the own rows that messages write, ascending.
+        sends, recvs: in canonical order (order of stages in this direction, then peer).
+        recv_waits: for each receive, how many receives must be taken in before it.
+        send_waits: for each send, how many receives must be taken in before it may leave.
+        then_recvs, then_sends: for each receive, the receives and the sends that wait for it.
+    """
+
+    num_slots: int
+    first_ghost: int
+    touched: IntGlobal
+    sends: tuple[Message, ...]
+    recvs: tuple[Message, ...]
+    recv_waits: tuple[int, ...]
+    send_waits: tuple[int, ...]
+    then_recvs: tuple[tuple[int, ...], ...]
+    then_sends: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def forward(plan: RankPlan) -> Schedule:
+        """Make the schedule of the gather: owners to users."""
+        sends = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.send)]
+        recvs = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.recv)]
+        return _schedule(plan.num_slots, plan.num_own, np.zeros(0, dtype=np.int64), sends, recvs)
+
+    @staticmethod
+    def reverse(plan: RankPlan) -> Schedule:
+        """Make the schedule of the scatter: users to owners, stages backwards."""
+        backwards = list(reversed(list(enumerate(plan.stages))))
+        read = [stage.send.slots[stage.send.slots < plan.num_own] for stage in plan.stages]
+        touched = np.unique(np.concatenate([np.zeros(0, dtype=np.int32), *read])).astype(np.int64)
+        sends = [m for t, stage in backwards for m in _messages(t, stage, stage.recv)]
+        recvs = [m for t, stage in backwards for m in _messages(t, stage, stage.send)]
+        shift = touched.size - plan.num_own
+        moved = [[_renumber(m, touched, plan.num_own) for m in side] for side in (sends, recvs)]
+        return _schedule(plan.num_slots + shift, touched.size, touched, moved[0], moved[1])
+
+
+def _messages(number: int, stage: RankStage, side: Messages) -> Iterator[Message]:
+    for i, peer in enumerate(side.peers):
+        slots = side.slots[side.indptr[i] : side.indptr[i + 1]].astype(np.int64)
+        yield Message(number, stage.level, int(peer), slots, np.ones(slots.size, dtype=np.bool_))
+
+
+def _renumber(message: Message, touched: IntGlobal, num_own: int) -> Message:
+    own = np.searchsorted(touched, message.slots)
+    return replace(message, slots=np.where(message.slots < num_own, own, message.slots - num_own + touched.size))
+
+
+def _schedule(
+    num_slots: int, first_ghost: int, touched: IntGlobal, sends: list[Message], recvs: list[Message]
+) -> Schedule:
+    last = np.full(num_slots, -1, dtype=np.int32)
+    earlier = [_take_turn(last, number, message) for number, message in enumerate(recvs)]
+    recv_needs = [np.setdiff1d(before, -1) for before in earlier]
+    send_needs = [np.setdiff1d(last[message.slots], -1) for message in sends]
+    return Schedule(
+        num_slots,
+        first_ghost,
+        touched,
+        tuple(sends),
+        tuple(replace(message, fresh=before < 0) for message, before in zip(recvs, earlier, strict=True)),
+        tuple(needs.size for needs in recv_needs),
+        tuple(needs.size for needs in send_needs),
+        _followers(len(recvs), recv_needs),
+        _followers(len(recvs), send_needs),
+    )
+
+
+def _take_turn(last: IntRank, number: int, message: Message) -> IntRank:
+    """Return the last message so far that writes each slot of this one, and make this one the last."""
+    before = last[message.slots]
+    last[message.slots] = number
+    return before
+
+
+def _followers(num_recvs: int, needed: list[IntRank]) -> tuple[tuple[int, ...], ...]:
+    followers: list[list[int]] = [[] for _ in range(num_recvs)]
+    for number, before in enumerate(needed):
+        for recv in before.tolist():
+            followers[recv].append(number)
+    return tuple(map(tuple, followers))

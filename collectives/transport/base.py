@@ -1,0 +1,217 @@
+"""What every transport can do, and the rules they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomm import errors
+from sparsecomm.errors import ExchangeError, InputError, SparseCommError
+from sparsecomm.table import Router
+
+T = TypeVar("T")
+Bytes = npt.NDArray[np.uint8]
+
+# Open MPI 5 refuses counts above 2**31 - 1; half of that leaves room for whatever a library adds.
+MAX_PIECE_BYTES: Final = (1 << 30) - (1 << 12)
+_MAX_REPORTS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageBuffer:
+    """One message of a channel: whom it goes to or comes from, and the memory that holds it.
+
+    Args:
+        peer: the other rank.
+        number: the same on both sides, and different for all messages between two ranks on one transport that
+            can be under way at the same time.
+        data: C-contiguous array of any dtype and shape; the channel reads or writes it in place.
+    """
+
+    peer: int
+    number: int
+    data: npt.NDArray[Any]
+
+
+class Arrival(NamedTuple):
+    """A receive that landed: which of the channel's receives, and how many bytes really came."""
+
+    message: int
+    num_bytes: int
+
+
+class Channel(Protocol):
+    """A fixed set of messages that run again and again over the same buffers.
+
+    One run is `start`, then `post` of every send once its buffer is packed, `test` or `wait` until all
+    receives have landed, and `finish`.
+    """
+
+    @property
+    def pieces(self) -> Sequence[int]:
+        """How many pieces each send is split into."""
+
+    def start(self) -> None:
+        """Arm every receive for one run."""
+
+    def post(self, index: int) -> None:
+        """Send message `index` as its buffer is now."""
+
+    def test(self) -> list[Arrival]:
+        """Return the receives that landed since the last question, without blocking."""
+
+    def wait(self) -> list[Arrival]:
+        """Return the receives that landed since the last question, at least one of them."""
+
+    def sent(self) -> bool:
+        """Return whether the buffers of all posted sends may be written again."""
+
+    def finish(self) -> None:
+        """Block until `sent()`."""
+
+    def close(self) -> None:
+        """Release the channel; receives still armed are cancelled."""
+
+
+class Transport(Router, Protocol):
+    """One rank's access to the others; all methods but `open`, `rank` and `num_ranks` are collective."""
+
+    @property
+    def rank(self) -> int:
+        """This rank."""
+
+    def agree(self, error: BaseException | None) -> None:
+        """Raise on all ranks if any rank has an error.
+
+        Args:
+            error: what went wrong on this rank, or None.
+
+        Raises:
+            BaseException: `error` itself where there is one; elsewhere an error of the class of the first
+                failing rank (`ExchangeError` where that is not of `sparsecomm.errors`), naming the ranks.
+
+        Note: Collective over comm.
+        """
+
+    def bcast(self, obj: T, root: int = 0) -> T:
+        """Return the small Python object that `root` gave.
+
+        Note: Collective over comm.
+        """
+
+    def barrier(self) -> None:
+        """Return when all ranks have come here.
+
+        Note: Collective over comm.
+        """
+
+    def duplicate(self) -> Transport:
+        """Return a transport over the same ranks whose messages never match those of this one.
+
+        Note: Collective over comm.
+        """
+
+    def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> Channel:
+        """Prepare messages that will run many times; purely local."""
+
+    def close(self) -> None:
+        """Free what the transport duplicated; a second call does nothing.
+
+        Note: Collective over comm.
+        """
+
+
+class Report(NamedTuple):
+    """An error of another rank as it travels: enough to raise its like."""
+
+    rank: int
+    kind: str
+    text: str
+
+    @staticmethod
+    def of(rank: int, error: BaseException | None) -> Report | None:
+        return None if error is None else Report(rank, type(error).__name__, str(error))
+
+
+def agreed(transport: Transport, act: Callable[[], T]) -> T:
+    """Return `act()`; an error of it on any rank is raised on all.
+
+    Note: Collective over comm.
+    """
+    error: Exception | None = None
+    try:
+        result = act()
+    except Exception as err:
+        error = err
+    transport.agree(error)
+    return result
+
+
+def raise_agreed(error: BaseException | None, reports: Sequence[Report]) -> NoReturn:
+    """Raise what `Transport.agree` promises.
+
+    Args:
+        error: this rank's own error, or None.
+        reports: of all failing ranks, ascending; at least one.
+    """
+    if error is not None:
+        raise error
+    kind = getattr(errors, reports[0].kind, None)
+    known = isinstance(kind, type) and issubclass(kind, SparseCommError)
+    raised: type[SparseCommError] = kind if isinstance(kind, type) and known else ExchangeError
+    lines = [f"rank {r.rank}: {r.text if known else f'{r.kind}: {r.text}'}" for r in reports[:_MAX_REPORTS]]
+    if len(reports) > _MAX_REPORTS:
+        lines.append(f"and {len(reports) - _MAX_REPORTS} more ranks")
+    raise raised("; ".join(lines))
+
+
+def byte_view(data: npt.NDArray[Any]) -> Bytes:
+    """Return the memory of a C-contiguous array as bytes.
+
+    Raises:
+        InputError: the array is not C-contiguous.
+    """
+    if not data.flags.c_contiguous:
+        raise InputError(f"a message buffer must be C-contiguous, not strided {data.strides}")
+    return data.reshape(-1).view(np.uint8)
+
+
+def split(data: Bytes, max_bytes: int) -> list[Bytes]:
+    """Return `data` in pieces of at most `max_bytes`; one empty piece where there is nothing."""
+    return [data[begin : begin + max_bytes] for begin in range(0, max(data.size, 1), max_bytes)]
+
+
+class Landing:
+    """Counts the pieces of each receive until the message is whole.
+
+    A piece shorter than its place ends the message early, so that its receiver learns of the loss instead of
+    waiting for pieces that nobody sent.
+
+    Args:
+        sizes: for each receive the bytes that each of its pieces has room for.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
+        self._sizes = sizes
+        self._left: list[int] = []
+        self._num_bytes: list[int] = []
+        self.num_open = 0
+
+    def start(self) -> None:
+        self.num_open = len(self._sizes)
+        self._left = [len(pieces) for pieces in self._sizes]
+        self._num_bytes = [0] * len(self._sizes)
+
+    def land(self, index: int, piece: int, num_bytes: int) -> Arrival | None:
+        """Count a piece and return the arrival that it completes, if any."""
+        self._num_bytes[index] += num_bytes
+        short = num_bytes < self._sizes[index][piece]
+        self._left[index] = min(0, self._left[index] - 1) if short else self._left[index] - 1
+        if self._left[index] != 0:
+            return None
+        self.num_open -= 1
+        return Arrival(index, self._num_bytes[index])

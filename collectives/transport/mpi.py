@@ -1,0 +1,227 @@
+"""Ranks as processes of an MPI job, rows in host memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from mpi4py import MPI
+
+import numpy as np
+
+from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
+from sparsecomm.collectives.transport.mpi_channel import MpiChannel
+from sparsecomm.collectives.transport.nbx import sparse_exchange
+from sparsecomm.collectives.transport.packing import pack_rows, unpack_rows
+from sparsecomm.collectives.transport.world import check_world
+from sparsecomm.errors import ExchangeError, InputError
+from sparsecomm.table import Column, Table
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntGlobal, IntRank
+
+T = TypeVar("T")
+
+
+class MpiTransport:
+    """One rank of a communicator.
+
+    The first one of a process checks that the job is the one that was started, and in a job of several ranks sees to
+    it that an error that nobody catches, in any thread of any rank, ends the job.
+
+    Args:
+        comm: duplicated, and the duplicate freed by `close`; the world where None.
+        max_bytes: longer messages are split.
+
+    Raises:
+        LaunchError: the launcher started several processes, but each is a job of its own.
+        InputError: `max_bytes` is out of range.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(self, comm: MPI.Intracomm | None = None, *, max_bytes: int = MAX_PIECE_BYTES) -> None:
+        if not 1 <= max_bytes <= MAX_PIECE_BYTES:
+            raise InputError(f"max_bytes must be 1 .. {MAX_PIECE_BYTES}, not {max_bytes}")
+        _enter_job()
+        self._max_bytes = max_bytes
+        self._comm: MPI.Intracomm | None = (MPI.COMM_WORLD if comm is None else comm).Dup()
+        self._rank, self._num_ranks = self._comm.rank, self._comm.size
+        self._route_comm: MPI.Intracomm | None = None
+        self._num_routes = 0
+
+    def __repr__(self) -> str:
+        return f"MpiTransport(rank={self._rank}, num_ranks={self._num_ranks})"
+
+    def __enter__(self) -> MpiTransport:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Freeing is collective: a rank that fails alone would wait in it for ever instead of ending the job.
+        if error is None:
+            self.close()
+
+    @property
+    def comm(self) -> MPI.Intracomm:
+        """The communicator of this transport."""
+        if self._comm is None:
+            raise ExchangeError(f"rank {self._rank}: the transport is closed")
+        return self._comm
+
+    @property
+    def rank(self) -> int:
+        return self._rank
+
+    @property
+    def num_ranks(self) -> int:
+        return self._num_ranks
+
+    @property
+    def held(self) -> range:
+        return range(self._rank, self._rank + 1)
+
+    def route(self, table: Table, to_rank: IntRank) -> Table:
+        """Move row i to rank `to_rank[i]`; see `Router.route`.
+
+        Note: Collective over comm.
+        """
+        blocks = pack_rows(table, to_rank, self._num_ranks)
+        if self._route_comm is None:
+            self._route_comm = self.comm.Dup()
+        self._num_routes += 1
+        received = sparse_exchange(self._route_comm, self._num_routes % 2, blocks, self._max_bytes)
+        return unpack_rows(table, self._rank, received)
+
+    def reduce(self, values: Column, op: Literal["sum", "max"]) -> Column:
+        """Return the sum or maximum over the ranks; see `Router.reduce`.
+
+        Note: Collective over comm.
+        """
+        given = np.ascontiguousarray(values)
+        result = np.empty_like(given)
+        self.comm.Allreduce(given, result, op=_reduction(op, given))
+        return result.reshape(np.shape(values))
+
+    def collect(self, values: IntGlobal) -> IntGlobal:
+        """Return what every rank gave; see `Router.collect`.
+
+        Note: Collective over comm.
+        """
+        result = np.empty(self._num_ranks, dtype=np.int64)
+        self.comm.Allgather(np.ascontiguousarray(values, dtype=np.int64), result)
+        return result
+
+    def agree(self, error: BaseException | None) -> None:
+        """Raise on all ranks if any rank has an error; see `Transport.agree`.
+
+        Note: Collective over comm.
+        """
+        if self.comm.allreduce(error is not None, op=MPI.LOR):
+            given = self.comm.allgather(Report.of(self._rank, error))
+            raise_agreed(error, [report for report in given if report is not None])
+
+    def bcast(self, obj: T, root: int = 0) -> T:
+        """Return the object that `root` gave; see `Transport.bcast`.
+
+        Note: Collective over comm.
+        """
+        return self.comm.bcast(obj, root)  # type: ignore[no-any-return]
+
+    def barrier(self) -> None:
+        """Return when all ranks have come here.
+
+        Note: Collective over comm.
+        """
+        self.comm.Barrier()
+
+    def duplicate(self) -> MpiTransport:
+        """Return a transport over a duplicate of the communicator.
+
+        Note: Collective over comm.
+        """
+        return MpiTransport(self.comm, max_bytes=self._max_bytes)
+
+    def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> MpiChannel:
+        """Prepare messages that will run many times.
+
+        Raises:
+            InputError: a message number is beyond the largest tag of this MPI.
+        """
+        most = self.comm.Get_attr(MPI.TAG_UB) or 32767
+        worst = max((message.number for message in (*sends, *recvs)), default=0)
+        if worst > most:
+            raise InputError(f"message number {worst} is beyond the largest tag of this MPI, {most}")
+        return MpiChannel(self.comm, sends, recvs, self._max_bytes)
+
+    def close(self) -> None:
+        """Free the communicators; a second call does nothing.
+
+        Note: Collective over comm.
+        """
+        for comm in (self._route_comm, self._comm):
+            if comm is not None:
+                comm.Free()
+        self._comm = self._route_comm = None
+
+
+def topology_of(comm: MPI.Intracomm) -> Topology:
+    """Return the two-level topology of a communicator: nodes are the ranks that can share memory.
+
+    Note: Collective over comm.
+    """
+    shared = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    first = shared.bcast(comm.rank, 0)
+    shared.Free()
+    rank_to_node = np.empty(comm.size, dtype=np.int32)
+    comm.Allgather(np.array([first], dtype=np.int32), rank_to_node)
+    return Topology.from_nodes(rank_to_node)
+
+
+def _reduction(op: Literal["sum", "max"], values: Column) -> MPI.Op:
+    if values.dtype == np.bool_:
+        return MPI.LOR
+    return MPI.SUM if op == "sum" else MPI.MAX
+
+
+_job = threading.Lock()
+_entered = False
+
+
+def _enter_job() -> None:
+    """Check the world, once in a process, and arm the hooks that end the job."""
+    global _entered
+    with _job:
+        if not _entered:
+            check_world(MPI.COMM_WORLD.size, os.environ)
+            if MPI.COMM_WORLD.size > 1:
+                install_abort_hooks()
+            _entered = True
+
+
+def install_abort_hooks() -> None:
+    """Make an error that nobody catches, in any thread, end the whole job and not only this rank.
+
+    The other ranks would wait for ever, on every MPI.
+    """
+    last_words, thread_words = sys.excepthook, threading.excepthook
+
+    def on_main(*error: Any) -> None:
+        _abort(lambda: last_words(*error))
+
+    def on_thread(args: threading.ExceptHookArgs) -> None:
+        _abort(lambda: thread_words(args))
+
+    sys.excepthook, threading.excepthook = on_main, on_thread
+
+
+def _abort(print_error: Callable[[], object]) -> None:
+    try:
+        sys.stdout.flush()
+        print(f"sparsecomm: rank {MPI.COMM_WORLD.rank} on host {MPI.Get_processor_name()}:", file=sys.stderr)
+        print_error()
+        sys.stderr.flush()
+    finally:
+        if not MPI.Is_finalized():
+            MPI.COMM_WORLD.Abort(1)

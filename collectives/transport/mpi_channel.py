@@ -1,0 +1,127 @@
+"""Messages as persistent MPI requests on buffers in host memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpi4py import MPI
+
+from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, split
+from sparsecomm.errors import ExchangeError
+
+_Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
+
+# Sends that were under way when their channel was closed after a failure: MPI may read the buffers until it ends.
+_ABANDONED: list[Any] = []
+
+
+class MpiChannel:
+    """Persistent sends and receives, split into pieces, over one communicator."""
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        sends: Sequence[MessageBuffer],
+        recvs: Sequence[MessageBuffer],
+        max_bytes: int,
+    ) -> None:
+        self._errors = _Errors(comm.rank)
+        self._buffers = (sends, recvs)
+        self._sends = [_requests(comm.Send_init, message, max_bytes) for message in sends]
+        pieces = [_requests(comm.Recv_init, message, max_bytes) for message in recvs]
+        self._recvs = [request for requests in pieces for request in requests]
+        self._piece = [(i, j) for i, requests in enumerate(pieces) for j in range(len(requests))]
+        self._landing = Landing([[p.size for p in split(byte_view(m.data), max_bytes)] for m in recvs])
+        self._statuses = [MPI.Status() for _ in self._recvs]
+        self._posted: list[MPI.Prequest] = []
+        self._closed = False
+
+    @property
+    def pieces(self) -> list[int]:
+        return [len(requests) for requests in self._sends]
+
+    def start(self) -> None:
+        self._landing.start()
+        with self._errors:
+            if self._recvs:
+                MPI.Prequest.Startall(self._recvs)
+
+    def post(self, index: int) -> None:
+        requests = self._sends[index]
+        with self._errors:
+            if len(requests) == 1:
+                requests[0].Start()
+            else:
+                MPI.Prequest.Startall(requests)
+        self._posted += requests
+
+    def test(self) -> list[Arrival]:
+        return self._arrivals(MPI.Request.Testsome)
+
+    def wait(self) -> list[Arrival]:
+        # A piece may land without its message being whole.
+        arrivals: list[Arrival] = []
+        while self._landing.num_open and not arrivals:
+            arrivals = self._arrivals(MPI.Request.Waitsome)
+        return arrivals
+
+    def sent(self) -> bool:
+        with self._errors:
+            if self._posted and not MPI.Request.Testall(self._posted):
+                return False
+        self._posted = []
+        return True
+
+    def finish(self) -> None:
+        with self._errors:
+            if self._posted:
+                MPI.Request.Waitall(self._posted)
+        self._posted = []
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._posted and not MPI.Request.Testall(self._posted):
+            _ABANDONED.append(self._buffers)
+        for request in self._recvs:
+            if not request.Test():
+                request.Cancel()
+                request.Wait()
+        for request in [*self._recvs, *(request for requests in self._sends for request in requests)]:
+            request.Free()
+
+    def _arrivals(self, some: _Some) -> list[Arrival]:
+        with self._errors:
+            landed = some(self._recvs, self._statuses) or []
+        arrivals = []
+        for index, status in zip(landed, self._statuses, strict=False):
+            message, piece = self._piece[index]
+            arrival = self._landing.land(message, piece, status.Get_count(MPI.BYTE))
+            if arrival is not None:
+                arrivals.append(arrival)
+        return arrivals
+
+
+class _Errors:
+    """Turns errors of MPI into errors of the exchange, and costs less than a generator each time."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MPI.Exception):
+            raise ExchangeError(f"rank {self._rank}: MPI failed: {error.Get_error_string()}") from error
+
+
+def _requests(
+    make: Callable[[Any, int, int], MPI.Prequest], message: MessageBuffer, max_bytes: int
+) -> list[MPI.Prequest]:
+    # Pieces share a tag: MPI matches messages between two ranks in the order in which they were started.
+    return [
+        make([piece, MPI.BYTE], message.peer, message.number) for piece in split(byte_view(message.data), max_bytes)
+    ]
