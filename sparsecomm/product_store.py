@@ -29,6 +29,7 @@ from sparsecomm.typing import IntGlobal
 KIND: Final = "sparsecomm.product"
 VERSION: Final = 1
 READS: Final = (1,)
+_NEEDED: Final = ("strategy", "fingerprint", "hashes", "matrix", "topology", "num_ranks")
 _SEND, _RECV = 0, 1
 
 
@@ -77,7 +78,7 @@ def load_product_header(path: Path, num_ranks: int | None = None, fingerprint: s
     Raises:
         InputError: with what the directory is for and what was expected.
     """
-    header = read_header(path, KIND, READS)
+    header = read_header(path, KIND, READS, _NEEDED)
     if num_ranks is not None and header["num_ranks"] != num_ranks:
         raise InputError(
             f"plan {path} is for {header['num_ranks']} ranks, but the job has {num_ranks}; "

@@ -52,11 +52,12 @@ def write_header(folder: Path, kind: str, version: int, header: Header) -> None:
     (folder / HEADER).write_text(text + "\n")
 
 
-def read_header(folder: Path, kind: str, versions: tuple[int, ...]) -> Header:
+def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: tuple[str, ...] = ()) -> Header:
     """Read the header of a directory of format `kind`.
 
     Raises:
-        InputError: no such directory, another format, or a version that this library does not read.
+        InputError: no such directory, another format, a version that this library does not read, or an entry of
+            `needed` is missing.
     """
     try:
         header = json.loads((folder / HEADER).read_text())
@@ -70,6 +71,9 @@ def read_header(folder: Path, kind: str, versions: tuple[int, ...]) -> Header:
     if header.get("version") not in versions:
         wanted = " or ".join(map(str, versions))
         raise InputError(f"{folder} has version {header.get('version')}, but this library reads {wanted}; make it anew")
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise InputError(f"{folder / HEADER} lacks {', '.join(missing)}; make the directory anew")
     return header
 
 

@@ -1,0 +1,111 @@
+"""The 2 x 2 blocks of one rank: {own, ghost} rows x {own, ghost} columns, and how values reach them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sparsecomm.collectives.copies import build_rank_plan
+from sparsecomm.collectives.direct import direct_copies
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.kernels import Block
+from sparsecomm.layout import Layout
+from sparsecomm.pattern import Pattern
+from sparsecomm.plan import RankPlan
+from sparsecomm.product import RankProduct
+from sparsecomm.table import Table
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntGlobal, IntRank
+
+Values = npt.NDArray[Any]
+
+
+class Blocks:
+    """A rank's share of the multiplications, as four blocks whose values can be updated.
+
+    Args:
+        rows: (own rows, all columns) of the matrix in new numbering.
+        product: this rank's part of the product; it says who multiplies each remote nonzero.
+        topology: of the job.
+        transport: over the ranks of the product.
+
+    Attributes:
+        all: the blocks own, in (own rows, ghost columns), out (ghost rows, own columns) and via (both ghosts).
+        any_via: whether some rank's via block has nonzeros.
+        nnz: nonzeros of the own rows, whoever multiplies them.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(self, rows: csr_array[Any], product: RankProduct, topology: Topology, transport: Transport) -> None:
+        nonzeros = _nonzeros(rows, product)
+        multiplier = _multipliers(nonzeros, product)
+        offsets = np.concatenate([[0], np.cumsum(transport.collect(np.array([rows.nnz], dtype=np.int64)))])
+        self._plan: RankPlan | None = None
+        away = multiplier != product.rank
+        mine = nonzeros.with_columns(slot=np.arange(rows.nnz)).take(~away)
+        if transport.reduce(np.array([away.sum()], dtype=np.int64), "sum")[0]:
+            numbered = nonzeros.with_columns(id=np.arange(offsets[product.rank], offsets[product.rank + 1]))
+            guests = transport.route(numbered.take(away), multiplier[away]).sort("id")
+            pattern = Pattern.of_requests(guests.rank, guests["id"], Layout(offsets))
+            self._plan = build_rank_plan(direct_copies(pattern, topology), transport)
+            guests = guests.with_columns(slot=rows.nnz + np.arange(len(guests)))
+            mine = Table.concat([mine, guests.only("row", "col", "slot")])
+        self._topology, self._transport, self.nnz = topology, transport, rows.nnz
+        self._set_blocks(mine, product)
+        self.update(rows.data)
+
+    def _set_blocks(self, mine: Table, product: RankProduct) -> None:
+        row, row_ghost = _local(mine["row"], product.scatter)
+        col, col_ghost = _local(mine["col"], product.gather)
+        sides = [
+            (product.scatter.num_own, product.scatter.num_ghost),
+            (product.gather.num_own, product.gather.num_ghost),
+        ]
+
+        def block(ghost_rows: bool, ghost_cols: bool) -> Block:
+            pick = (row_ghost == ghost_rows) & (col_ghost == ghost_cols)
+            shape = (sides[0][ghost_rows], sides[1][ghost_cols])
+            return Block(shape, row[pick], col[pick], mine["slot"][pick])
+
+        own, in_, out, via = block(False, False), block(False, True), block(True, False), block(True, True)
+        self.all = (own, in_, out, via)
+        self.any_via = bool(self._transport.reduce(np.array([via.nnz], dtype=np.int64), "max")[0])
+
+    def update(self, data: Values) -> None:
+        """Take new values of this rank's nonzeros, in CSR order, and send those that others multiply.
+
+        Note: Collective over comm.
+        """
+        values = data
+        if self._plan is not None:
+            with Exchange(self._plan, self._transport, 1, data.dtype, num_levels=self._topology.num_levels) as exchange:
+                values = np.concatenate([data, exchange.forward(np.ascontiguousarray(data)[:, None])[:, 0]])
+        for block in self.all:
+            block.update(values)
+
+
+def _nonzeros(rows: csr_array[Any], product: RankProduct) -> Table:
+    row = np.repeat(np.arange(rows.shape[0], dtype=np.int64), np.diff(rows.indptr)) + product.scatter.start
+    rank = np.full(rows.nnz, product.rank, dtype=np.int32)
+    return Table(rank, {"row": row, "col": rows.indices.astype(np.int64)})
+
+
+def _multipliers(nonzeros: Table, product: RankProduct) -> IntRank:
+    """Return the rank that multiplies each nonzero of this rank's rows."""
+    multiplier = nonzeros.rank.copy()
+    own = product.layouts.cols.own_rows(product.rank)
+    multiplier[(nonzeros["col"] < own.start) | (nonzeros["col"] >= own.stop)] = product.multiplier
+    return multiplier
+
+
+def _local(rows: IntGlobal, plan: RankPlan) -> tuple[IntGlobal, npt.NDArray[np.bool_]]:
+    """Return the place of global rows among the own or the ghost rows, and which of the two it is."""
+    ghost = (rows < plan.start) | (rows >= plan.start + plan.num_own)
+    local = rows - plan.start
+    local[ghost] = np.searchsorted(plan.ghost_rows, rows[ghost])
+    return local, ghost

@@ -1,0 +1,389 @@
+"""A sparse matrix spread over the ranks of a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sparsecomm.apps.blocks import Blocks
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.strategies import candidates, choose
+from sparsecomm.collectives.strategy import Strategy, get_strategy
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.errors import InputError
+from sparsecomm.kernels import Block
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.pattern import Remote
+from sparsecomm.plan import RankPlan
+from sparsecomm.product import RankProduct
+from sparsecomm.table import Table
+from sparsecomm.topology import Topology
+
+Dense = npt.NDArray[Any]
+
+
+class DistMatrix:
+    """A matrix whose rows are spread over ranks, ready to multiply dense blocks.
+
+    Every rank holds blocks {own, ghost} rows x {own, ghost} columns, and
+    `Y = A_own X + A_in G(X) + S(A_out X + A_via G(X))`, where G gathers ghost rows of X and S scatters partial rows of
+    Y. X and Y are this rank's own rows, (num_own, k) or (num_own,).
+
+    Args:
+        rows: (own rows, all columns) in new numbering, columns ascending in every row.
+        product: this rank's part of the product.
+        topology: of the job.
+        comm: an mpi4py communicator or a transport, duplicated; None is the world.
+        wire_dtype: what rows are rounded to on their way; None sends them as they are.
+
+    Raises:
+        InputError: on every rank, when the parts do not fit each other.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(
+        self,
+        rows: csr_array[Any],
+        product: RankProduct,
+        topology: Topology,
+        comm: object | None = None,
+        *,
+        wire_dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        self.transport = open_transport(comm)
+        self.transport.agree(_misfit(rows, product, topology, self.transport))
+        self.product, self.topology, self.dtype = product, topology, rows.dtype
+        self._blocks = Blocks(rows, product, topology, self.transport)
+        self._wire = wire_dtype
+        self._exchanges: dict[tuple[str, int, np.dtype[Any]], Exchange] = {}
+        self._closed = False
+
+    @staticmethod
+    def from_rows(
+        rows: csr_array[Any],
+        layouts: Layouts,
+        topology: Topology,
+        comm: object | None = None,
+        *,
+        strategy: str | Strategy = "auto",
+        width: int = 64,
+        wire_dtype: npt.DTypeLike | None = None,
+    ) -> DistMatrix:
+        """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
+
+        Args:
+            rows: (own rows, all columns) in new numbering.
+            layouts: who owns rows and columns.
+            topology: of the job.
+            comm: an mpi4py communicator or a transport; None is the world.
+            strategy: a name, a `Strategy`, or `auto` for the least predicted time at `width`.
+            width: columns of X that `auto` predicts for.
+            wire_dtype: what rows are rounded to on their way.
+
+        Note: Collective over comm.
+        """
+        transport = open_transport(comm)
+        product = plan_rows(rows, layouts, topology, transport, strategy=strategy, width=width)
+        matrix = DistMatrix(rows, product, topology, transport, wire_dtype=wire_dtype)
+        transport.close()
+        return matrix
+
+    def __enter__(self) -> DistMatrix:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:  # closing is collective, and a rank that fails alone would wait in it for ever
+            self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"DistMatrix(shape={self.shape}, dtype={self.dtype}, rank={self.product.rank}, "
+            f"strategy={self.product.strategy!r}, topology={self.topology.name!r})"
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole matrix."""
+        return self.product.layouts.rows.num_rows, self.product.layouts.cols.num_rows
+
+    @property
+    def T(self) -> TransposedMatrix:
+        """The transposed matrix, sharing blocks and plans with this one."""
+        return TransposedMatrix(self, conjugate=False)
+
+    @property
+    def H(self) -> TransposedMatrix:
+        """The conjugated transposed matrix."""
+        return TransposedMatrix(self, conjugate=True)
+
+    @property
+    def executed(self) -> Executed:
+        """What this rank's exchanges have sent, received and copied since they were made."""
+        empty = np.zeros(self.topology.num_levels, dtype=np.int64)
+        total = Executed(*[empty] * len(Executed.__dataclass_fields__))
+        return sum((exchange.executed for exchange in self._exchanges.values()), total)
+
+    def __matmul__(self, x: Dense) -> Dense:
+        """Return this rank's rows of A @ X.
+
+        Args:
+            x: (num_own_cols, k) or (num_own_cols,), this rank's rows of X; not modified.
+
+        Note: Collective over comm.
+        """
+        return self._multiply(x, ("gather", "scatter"), self._blocks.all)
+
+    def multiply_transposed(self, y: Dense) -> Dense:
+        """Return this rank's rows of A.T @ Y; see `T`.
+
+        Note: Collective over comm.
+        """
+        own, in_, out, via = (block.transposed() for block in self._blocks.all)
+        return self._multiply(y, ("scatter", "gather"), (own, out, in_, via))
+
+    def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
+        """Return (num_own_cols, width) memory for X that `A @ X` reads without a copy; uninitialised."""
+        plan = self.product.gather
+        if not plan.stages:
+            return np.empty((plan.num_own, width), dtype=dtype or self.dtype)
+        return self._exchange("gather", width, np.dtype(dtype or self.dtype)).own_buffer()
+
+    def update_values(self, data: Dense) -> None:
+        """Replace the values of this rank's nonzeros; the structure stays.
+
+        Args:
+            data: (own nonzeros,) in the CSR order of the rows that the matrix was made of.
+
+        Raises:
+            InputError: on every rank, when some rank gave another number of values.
+
+        Note: Collective over comm.
+        """
+        self._check_open()
+        wrong = None
+        if data.shape != (self._blocks.nnz,):
+            wrong = InputError(f"update_values needs {self._blocks.nnz} values, not an array of shape {data.shape}")
+        self.transport.agree(wrong)
+        self._blocks.update(data.astype(self.dtype, copy=False))
+
+    def distribute(self, x: Dense | None, root: int = 0) -> Dense:
+        """Send a whole X, in original numbering, from `root` to the ranks that own its rows.
+
+        Args:
+            x: (num_cols, k) or (num_cols,) on `root`, None elsewhere.
+            root: the rank that has it.
+
+        Note: Collective over comm.
+        """
+        return distribute(x, self.product.layouts.cols, self.transport, root)
+
+    def collect(self, y: Dense, root: int = 0) -> Dense | None:
+        """Return a whole Y, in original numbering, on `root`; None elsewhere.
+
+        Args:
+            y: (num_own_rows, k) or (num_own_rows,), this rank's rows.
+            root: the rank that gets it.
+
+        Note: Collective over comm.
+        """
+        return collect(y, self.product.layouts.rows, self.transport, root)
+
+    def close(self) -> None:
+        """Free communicators and buffers; a second call does nothing.
+
+        Note: Collective over comm.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for exchange in self._exchanges.values():
+            exchange.close()
+        self.transport.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this DistMatrix is closed")
+
+    def _exchange(self, plan: str, width: int, dtype: np.dtype[Any]) -> Exchange:
+        self._check_open()
+        key = (plan, width, dtype)
+        if key not in self._exchanges:
+            part: RankPlan = getattr(self.product, plan)
+            self._exchanges[key] = Exchange(
+                part, self.transport, width, dtype, wire_dtype=self._wire, num_levels=self.topology.num_levels
+            )
+        return self._exchanges[key]
+
+    def _multiply(self, x: Dense, plans: tuple[str, str], blocks: tuple[Block, Block, Block, Block]) -> Dense:
+        """Multiply with the blocks (own, in, out, via), ghosts of X by `plans[0]`, partial rows of Y by `plans[1]`.
+
+        What others wait for comes first: ghosts are asked for, partial rows made and sent, and the own block, the
+        largest, is multiplied while both are on their way.
+        """
+        self._check_open()
+        gather, scatter = (getattr(self.product, plan) for plan in plans)
+        if x.ndim not in (1, 2) or x.shape[0] != gather.num_own:
+            raise InputError(f"rank {gather.rank} owns {gather.num_own} rows of X, not an array of shape {x.shape}")
+        vector = x.ndim == 1
+        x = np.ascontiguousarray(x[:, None] if vector else x)
+        own, in_, out, via = blocks
+        dtype = np.result_type(self.dtype, x.dtype)
+        y = np.empty((scatter.num_own, x.shape[1]), dtype=dtype)
+        fetch = self._exchange(plans[0], x.shape[1], x.dtype).start(x) if gather.stages else None
+        send = self._exchange(plans[1], x.shape[1], dtype) if scatter.stages else None
+        partials = send.partials_buffer() if send else np.empty((0, x.shape[1]), dtype=dtype)
+        out.multiply(x, partials)
+        # Partial rows that need ghosts of X must wait for them; any rank's via block makes all ranks wait.
+        early = send.start_reverse(partials) if send and not self._blocks.any_via else None
+        for _ in own.multiply_in_chunks(x, y):
+            for pending in (fetch, early):
+                if pending is not None:
+                    pending.progress()
+        if fetch is not None:
+            ghosts = fetch.wait()
+            in_.multiply(ghosts, y, accumulate=True)
+            via.multiply(ghosts, partials, accumulate=True)
+        if send is not None:
+            (early or send.start_reverse(partials)).wait(y)
+        return y[:, 0] if vector else y
+
+
+class TransposedMatrix:
+    """The transposed (or adjoint) of a `DistMatrix`: the same blocks and plans, each run the other way."""
+
+    def __init__(self, matrix: DistMatrix, *, conjugate: bool) -> None:
+        self._matrix, self._conjugate = matrix, conjugate
+
+    def __repr__(self) -> str:
+        return f"{self._matrix!r}.{'H' if self._conjugate else 'T'}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._matrix.shape[1], self._matrix.shape[0]
+
+    @property
+    def T(self) -> DistMatrix:
+        if self._conjugate:
+            raise NotImplementedError(
+                "the conjugated matrix is not kept; conjugate around A instead: (A @ x.conj()).conj()"
+            )
+        return self._matrix
+
+    @property
+    def H(self) -> DistMatrix:
+        if not self._conjugate:
+            raise NotImplementedError(
+                "the conjugated matrix is not kept; conjugate around A instead: (A @ x.conj()).conj()"
+            )
+        return self._matrix
+
+    def __matmul__(self, y: Dense) -> Dense:
+        """Return this rank's rows of A.T @ Y (or A.H @ Y).
+
+        Args:
+            y: (num_own_rows, k) or (num_own_rows,), this rank's rows of Y; not modified.
+
+        Note: Collective over comm.
+        """
+        if self._conjugate:
+            return np.conj(self._matrix.multiply_transposed(np.conj(y)))
+        return self._matrix.multiply_transposed(y)
+
+    def distribute(self, y: Dense | None, root: int = 0) -> Dense:
+        """Send a whole Y, in original numbering, from `root` to the ranks that own its rows.
+
+        Note: Collective over comm.
+        """
+        return distribute(y, self._matrix.product.layouts.rows, self._matrix.transport, root)
+
+    def collect(self, x: Dense, root: int = 0) -> Dense | None:
+        """Return a whole A.T @ Y, in original numbering, on `root`; None elsewhere.
+
+        Note: Collective over comm.
+        """
+        return collect(x, self._matrix.product.layouts.cols, self._matrix.transport, root)
+
+
+def plan_rows(
+    rows: csr_array[Any],
+    layouts: Layouts,
+    topology: Topology,
+    transport: Transport,
+    *,
+    strategy: str | Strategy = "auto",
+    width: int = 64,
+) -> RankProduct:
+    """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
+
+    Note: Collective over comm.
+    """
+    remote = Remote.of(rows, layouts, transport.held)
+    if strategy == "auto":
+        busiest = int(transport.reduce(np.array([rows.nnz], dtype=np.int64), "max")[0])
+        found = candidates(
+            remote, topology, width=width, itemsize=rows.dtype.itemsize, max_rank_nnz=busiest, router=transport
+        )
+        strategy = choose(found)
+    return get_strategy(strategy).build_rank(remote, topology, transport)
+
+
+def distribute(x: Dense | None, layout: Layout, transport: Transport, root: int = 0) -> Dense:
+    """Send the rows of a whole X, in original numbering on `root`, to their owners.
+
+    Args:
+        x: (num_rows, k) or (num_rows,) on `root`, None elsewhere.
+        layout: who owns the rows.
+        transport: over the ranks of the layout.
+        root: the rank that has X.
+
+    Raises:
+        InputError: on every rank, when X has another number of rows or is missing on `root`.
+
+    Note: Collective over comm.
+    """
+    at_root = transport.rank == root
+    wrong = None
+    if at_root and (x is None or x.ndim not in (1, 2) or x.shape[0] != layout.num_rows):
+        wrong = InputError(f"X must have {layout.num_rows} rows on rank {root}, not {None if x is None else x.shape}")
+    transport.agree(wrong)
+    kind = transport.bcast((x.dtype.str, x.shape[1:]) if x is not None and at_root else None, root)
+    assert kind is not None  # `root` has X, or `agree` raised
+    block = np.empty((0, *kind[1]), dtype=kind[0]) if x is None or not at_root else x[layout.new_to_old()]
+    owners = layout.owners() if at_root else np.empty(0, dtype=np.int32)
+    rank = np.full(block.shape[0], transport.rank, dtype=np.int32)
+    return np.ascontiguousarray(transport.route(Table(rank, {"x": block}), owners)["x"])
+
+
+def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> Dense | None:
+    """Return a whole Y, in original numbering, on `root`; None elsewhere.
+
+    Args:
+        y: (num_own, k) or (num_own,), this rank's rows.
+        layout: who owns the rows.
+        transport: over the ranks of the layout.
+        root: the rank that gets Y.
+
+    Note: Collective over comm.
+    """
+    rank = np.full(y.shape[0], transport.rank, dtype=np.int32)
+    moved = transport.route(Table(rank, {"y": np.ascontiguousarray(y)}), np.full(y.shape[0], root, dtype=np.int32))
+    if transport.rank != root:
+        return None
+    # Rows arrive by the rank they came from, which is their new order.
+    return np.ascontiguousarray(moved["y"] if layout.old_to_new is None else moved["y"][layout.old_to_new])
+
+
+def _misfit(rows: csr_array[Any], product: RankProduct, topology: Topology, transport: Transport) -> InputError | None:
+    expected = (product.scatter.num_own, product.layouts.cols.num_rows)
+    ranks = {"layout": product.layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
+    if len(set(ranks.values())) > 1:
+        return InputError("numbers of ranks differ: " + ", ".join(f"{name} {count}" for name, count in ranks.items()))
+    if rows.shape != expected:
+        return InputError(f"rank {product.rank} must bring rows of shape {expected}, not {rows.shape}")
+    return None
