@@ -77,6 +77,7 @@ class Layout:
     @staticmethod
     def block(num_rows: int, num_ranks: int) -> Layout:
         """Split rows into contiguous blocks, the first `num_rows % num_ranks` of them one longer."""
+        _check_counts(num_rows, num_ranks)
         size, longer = divmod(num_rows, num_ranks)
         ranks = np.arange(num_ranks + 1, dtype=np.int64)
         return Layout(ranks * size + np.minimum(ranks, longer))
@@ -89,6 +90,7 @@ class Layout:
             InputError: an owner is not one of the ranks.
         """
         owners = np.asarray(row_to_owner)
+        _check_counts(owners.size, num_ranks)
         if owners.size and (owners.min() < 0 or owners.max() >= num_ranks):
             bad = int(np.flatnonzero((owners < 0) | (owners >= num_ranks))[0])
             raise InputError(f"row {bad} is given to rank {owners[bad]}, but ranks are 0 .. {num_ranks - 1}")
@@ -104,6 +106,11 @@ class Layouts(NamedTuple):
 
     rows: Layout
     cols: Layout
+
+
+def _check_counts(num_rows: int, num_ranks: int) -> None:
+    if num_rows < 0 or num_ranks < 1:
+        raise InputError(f"cannot give {num_rows} rows to {num_ranks} ranks; give at least 0 rows and 1 rank")
 
 
 def _permutation(old_to_new: IntGlobal, num_rows: int) -> IntGlobal:

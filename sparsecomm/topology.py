@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,9 @@ class Level:
         bandwidth_Bps: bytes per second of one port, in one direction.
         ports: ports through which one child group (a rank, a socket, a node) leaves at this level.
         load_store: whether ranks can read each other's memory in place at this level.
+
+    Raises:
+        InputError: a number is not one, or out of range.
     """
 
     name: str
@@ -35,6 +39,13 @@ class Level:
     bandwidth_Bps: float
     ports: int = 1
     load_store: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("latency_s", self.latency_s, 0.0), ("bandwidth_Bps", self.bandwidth_Bps, 1.0)):
+            if not isinstance(value, int | float) or not least <= value < math.inf:
+                raise InputError(f"level {self.name!r}: {name} is {value!r}; give a number of at least {least:g}")
+        if not isinstance(self.ports, int) or self.ports < 1:
+            raise InputError(f"level {self.name!r}: ports is {self.ports!r}; give a whole number of at least 1")
 
 
 # Bandwidths of Summit: REFERENCE "Topology numbers" (wikichip and the chart of the Bisection_Bandwidth_Tester):
@@ -75,7 +86,7 @@ class Topology:
     _start: tuple[IntRank, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        groups = np.ascontiguousarray(self.groups, dtype=np.int32)
+        groups = np.asarray(self.groups)
         _check_tree(self.name, self.levels, groups)
         groups = np.stack([np.unique(row, return_inverse=True)[1].astype(np.int32) for row in groups])
         members = np.argsort(groups, axis=1, kind="stable").astype(np.int32)
@@ -166,9 +177,9 @@ class Topology:
         """
         try:
             levels = tuple(Level(**level) for level in data["levels"])
-            inner = np.asarray(data["groups"], dtype=np.int32)
+            inner = np.asarray(data["groups"], dtype=np.int64)
             return _tree(str(data["name"]), levels, list(inner))
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise InputError(f"not the description of a topology: {err}") from err
 
     @staticmethod
@@ -212,8 +223,10 @@ def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
 
 
 def _tree(name: str, levels: tuple[Level, ...], inner: list[np.ndarray[Any, Any]]) -> Topology:
-    top = np.zeros_like(inner[0])
-    return Topology(name, levels, np.stack([*inner, top]).astype(np.int32))
+    if not inner:
+        raise InputError(f"topology {name!r} has only the outermost level; give at least two")
+    # Groups keep their own numbers here, however large; the topology numbers them anew.
+    return Topology(name, levels, np.stack([*inner, np.zeros_like(inner[0])]))
 
 
 def _number(text: str, spec: str, form: str, least: int = 1) -> int:
@@ -263,14 +276,13 @@ def _read_toml(path: Path) -> Topology:
     try:
         data = tomllib.loads(path.read_text())
         levels = tuple(Level(**level) for level in data["levels"])
-        inner = _flatten(data["tree"], len(levels))
+        return _tree(str(data.get("name", path.stem)), levels, _flatten(data["tree"], len(levels)))
     except FileNotFoundError:
         raise InputError(f"no topology file {path}") from None
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, OSError, TypeError, ValueError) as err:
         raise InputError(
             f"{path} is not a topology: {err}; it needs `tree` and `[[levels]]`, see docs/topology.md"
         ) from err
-    return _tree(str(data.get("name", path.stem)), levels, inner)
 
 
 def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
@@ -282,6 +294,8 @@ def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
             for index, child in enumerate(branch):
                 walk(child, (*path, index))
         elif isinstance(branch, int) and branch >= 0 and len(path) == num_levels - 1:
+            if len(paths) + branch > MAX_RANKS:
+                raise ValueError(f"it has more than {MAX_RANKS} ranks")
             paths.extend([path] * branch)
         else:
             raise ValueError(f"tree must be lists nested {num_levels - 1} deep around rank counts")
