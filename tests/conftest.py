@@ -1,0 +1,49 @@
+"""What all tests share. Nothing here imports mpi4py outside an MPI job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BODIES = ROOT / "tests" / "mpi" / "bodies"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if _with_mpi(config):
+        config.pluginmanager.import_plugin("tests.under_mpi")
+        return
+    # pytest-mpi takes the name of the folder tests/mpi for its mark, and would skip what starts the jobs.
+    for plugin in config.pluginmanager.get_plugins():
+        if type(plugin).__name__ == "MPIPlugin":
+            config.pluginmanager.unregister(plugin)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the bodies to the jobs that `tests/mpi/test_jobs.py` starts."""
+    return True if collection_path == BODIES and not _with_mpi(config) else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> DataDir:
+    """Real inputs, kept beside the checkout: `data_dir / "matrices" / "ego-twitter.npz"`."""
+    return DataDir(ROOT.parent / "shared" / "data")
+
+
+class DataDir:
+    """A folder; `/` gives what is in it, or skips the test, naming the file that is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> DataDir | Path:
+        found = self.path / name
+        if not found.exists():
+            pytest.skip(f"{found} is missing")
+        return DataDir(found) if found.is_dir() else found
+
+
+def _with_mpi(config: pytest.Config) -> bool:
+    return bool(config.getoption("with_mpi", default=False))
