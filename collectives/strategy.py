@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Final
 
 from sparsecomm.collectives.copies import Copies, build_plan, build_rank_plan
 from sparsecomm.errors import InputError
@@ -68,6 +70,9 @@ class Strategy:
         return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts)
 
 
+# One file each, which registers itself. Simplest first: where predictions tie, `auto` takes the first of this order,
+# which must not depend on what was imported before.
+_BUILT_IN: Final = ("direct", "hierarchical", "reduce")
 _STRATEGIES: dict[str, Strategy] = {}
 
 
@@ -84,9 +89,10 @@ def register_strategy(strategy: Strategy) -> Strategy:
 
 
 def strategy_names() -> list[str]:
-    """Return the names of the registered strategies, in the order they were registered."""
-    _load()
-    return list(_STRATEGIES)
+    """Return the names of the strategies: those of the library, then the others as they were registered."""
+    for name in _BUILT_IN:
+        import_module(f"sparsecomm.collectives.{name}")
+    return [*_BUILT_IN, *(name for name in _STRATEGIES if name not in _BUILT_IN)]
 
 
 def get_strategy(strategy: str | Strategy) -> Strategy:
@@ -97,11 +103,7 @@ def get_strategy(strategy: str | Strategy) -> Strategy:
     """
     if isinstance(strategy, Strategy):
         return strategy
-    if strategy not in strategy_names():
-        raise InputError(f"unknown strategy {strategy!r}; give one of auto, {', '.join(_STRATEGIES)}")
+    names = strategy_names()
+    if strategy not in names:
+        raise InputError(f"unknown strategy {strategy!r}; give one of auto, {', '.join(names)}")
     return _STRATEGIES[strategy]
-
-
-def _load() -> None:
-    """Register the strategies that come with the library; each file registers its own."""
-    from sparsecomm.collectives import direct, hierarchical, reduce  # noqa: F401
