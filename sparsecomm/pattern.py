@@ -40,8 +40,11 @@ class Remote:
             held: the ranks whose rows `matrix` has; all of them by default.
 
         Raises:
-            InputError: the shape of `matrix` does not fit `layouts`.
+            InputError: the shape of `matrix` does not fit `layouts`, or these are for different numbers of ranks.
         """
+        parts = [layout.num_ranks for layout in layouts]
+        if parts[0] != parts[1]:
+            raise InputError(f"rows are laid out over {parts[0]} ranks but columns over {parts[1]}; use the same ranks")
         held = range(layouts.rows.num_ranks) if held is None else held
         first, last = layouts.rows.offsets[held.start], layouts.rows.offsets[held.stop]
         expected = (int(last - first), layouts.cols.num_rows)
