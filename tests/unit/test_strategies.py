@@ -1,0 +1,244 @@
+"""Strategies on random patterns, against a schedule worked out row by row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from sparsecomm.collectives.strategies import candidates, check_ranks, choose, make_product
+from sparsecomm.collectives.strategy import Strategy, get_strategy, register_strategy, strategy_names
+from sparsecomm.cost import CostModel
+from sparsecomm.errors import InputError
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.pattern import Remote
+from sparsecomm.plan import Plan
+from sparsecomm.topology import Topology
+from sparsecomm.volume import Volume
+from tests.planning_oracles import (
+    MACHINES,
+    Case,
+    Copy,
+    col_needs,
+    direct_copies,
+    hierarchical_copies,
+    machine,
+    owner_list,
+    plan_copies,
+    random_case,
+    row_needs,
+    run_product,
+    volume_of_copies,
+)
+
+STRATEGIES = ("direct", "hierarchical", "reduce")
+CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4)]
+EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+EACH = pytest.mark.parametrize("name", STRATEGIES)
+
+
+def _expected(name: str, case: Case) -> tuple[set[Copy], set[Copy]]:
+    """Return the copies of the gather plan and, in forward direction, of the scatter plan."""
+    if name == "reduce":
+        return set(), hierarchical_copies(case.machine, owner_list(case.layouts.rows), row_needs(case))
+    make = direct_copies if name == "direct" else hierarchical_copies
+    return make(case.machine, owner_list(case.layouts.cols), col_needs(case)), set()
+
+
+def _fields(volume: Volume) -> dict[str, Any]:
+    return {name: np.asarray(getattr(volume, name)).tolist() for name in volume.__slots__}
+
+
+def _copies(plan: Plan) -> set[Copy]:
+    stages = plan_copies(plan)
+    assert sum(map(len, stages)) == len(set().union(*stages))
+    return set().union(*stages)
+
+
+@EACH
+@EVERY
+def test_copies_volume_and_result(name: str, case: Case) -> None:
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    product = get_strategy(name).build(remote, topology)
+    product.verify(remote)
+    gather, scatter = _expected(name, case)
+    assert (_copies(product.gather), _copies(product.scatter)) == (gather, scatter)
+    volume = get_strategy(name).count(remote, topology)
+    assert _fields(product.volume()) == _fields(volume) == volume_of_copies(case, gather, scatter)
+    assert product.volume() == volume
+    assert int(product.memory(1, np.uint8).max()) == volume.max_rank_buffer
+    x = {row: int(value) for row, value in enumerate(np.random.default_rng(7).integers(-9, 10, case.matrix.shape[1]))}
+    y = (case.matrix.toarray() @ np.array(list(x.values()), dtype=np.int64)).tolist()
+    assert run_product(product, case, x) == dict(enumerate(y))
+
+
+@EVERY
+def test_reduce_is_hierarchical_of_the_transpose(case: Case) -> None:
+    topology = case.machine.topology
+    turned = Remote.of(csr_array(case.matrix.T), Layouts(case.layouts.cols, case.layouts.rows))
+    reduce = get_strategy("reduce").build(Remote.of(case.matrix, case.layouts), topology)
+    hierarchical = get_strategy("hierarchical").build(turned, topology)
+    assert reduce.scatter.fingerprint() == hierarchical.gather.fingerprint()
+    assert plan_copies(reduce.scatter) == plan_copies(hierarchical.gather)
+    assert reduce.volume().rows.tolist() == hierarchical.volume().rows.tolist()
+
+
+@EVERY
+def test_hierarchical_row_counts_by_formula(case: Case) -> None:
+    """The network gets one copy of a row for each foreign node that needs it: V_L1 of REFERENCE 3.3."""
+    tree, owners = case.machine, owner_list(case.layouts.cols)
+    volume = get_strategy("hierarchical").count(Remote.of(case.matrix, case.layouts), tree.topology)
+    nodes = tree.groups[-1]
+    crossing = {
+        (row, nodes[p]) for row, users in col_needs(case).items() for p in users if nodes[p] != nodes[owners[row]]
+    }
+    assert volume.rows[-1] == len(crossing)
+    used = sum(len(users) for users in col_needs(case).values())
+    assert volume.rows.sum() >= used
+    direct = get_strategy("direct").count(Remote.of(case.matrix, case.layouts), tree.topology)
+    assert direct.rows.sum() == used
+    assert volume.rows[-1] <= direct.rows[-1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_levels_of_summit_by_formula(seed: int) -> None:
+    """L2 and L3 of REFERENCE 3.3, by local socket and local rank; needs sockets and nodes of equal size."""
+    tree = MACHINES["summit"]
+    rng = np.random.default_rng(seed)
+    layout = Layout.block(60, 12)
+    matrix = csr_array((rng.random((60, 60)) < 0.2).astype(np.int64))
+    case = Case(tree, matrix, Layouts(layout, layout))
+    owners = owner_list(layout)
+    dense = matrix.toarray()
+    used = [{int(c) for r in layout.own_rows(p) for c in np.flatnonzero(dense[r])} for p in range(12)]
+    by_socket = [set().union(*used[3 * s : 3 * s + 3]) for s in range(4)]
+    # A row that enters a node stops in the socket with the owner's local number on its way to the other one.
+    level_2 = sum((owners[c] // 3) % 2 != s % 2 for s in range(4) for c in by_socket[s])
+    level_3 = sum(owners[c] % 3 != p % 3 for p in range(12) for c in used[p])
+    rows = get_strategy("hierarchical").count(Remote.of(matrix, case.layouts), tree.topology).rows
+    assert rows[:2].tolist() == [level_3, level_2]
+
+
+@EACH
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (3, 3)])
+def test_nothing_to_move(name: str, shape: tuple[int, int]) -> None:
+    layouts = Layouts(Layout.block(shape[0], 4), Layout.block(shape[1], 4))
+    remote, topology = Remote.of(csr_array(shape, dtype=np.float32), layouts), Topology.parse("uniform:2x2")
+    product = make_product(remote, topology, name)
+    assert product.volume().rows.tolist() == product.volume().messages.tolist() == [0, 0]
+    assert product.multiplier.size == 0
+    assert product.gather.num_copies == product.scatter.num_copies == 0
+    assert "0" in product.describe()
+
+
+@EACH
+def test_one_rank(name: str) -> None:
+    layout = Layout.block(6, 1)
+    remote = Remote.of(csr_array(np.ones((6, 6))), Layouts(layout, layout))
+    product = make_product(remote, Topology.parse("uniform:1x1"), name)
+    assert product.volume().rows.sum() == 0
+    assert remote.own_nnz.tolist() == [36]
+
+
+def test_multiplier_of_each_strategy() -> None:
+    case = CASES[6]
+    remote = Remote.of(case.matrix, case.layouts)
+    assert len(remote.nonzeros) > 0
+    for name, column in (("direct", remote.nonzeros.rank), ("reduce", remote.nonzeros["col_rank"])):
+        product = get_strategy(name).build(remote, case.machine.topology)
+        assert product.multiplier.tolist() == column.tolist()
+        assert product.multiplier.dtype == np.int32
+
+
+@EACH
+def test_canonical_order(name: str) -> None:
+    """Copies by (dst, src, row), ghosts ascending, staging by (stage, row), on a case that has all of these."""
+    tree = MACHINES["uneven sockets"]
+    matrix = csr_array((np.random.default_rng(1).random((40, 40)) < 0.3).astype(np.int64))
+    layout = Layout.block(40, tree.num_ranks)
+    product = get_strategy(name).build(Remote.of(matrix, Layouts(layout, layout)), tree.topology)
+    plan = product.scatter if name == "reduce" else product.gather
+    rows = plan_copies(plan)
+    assert [stage.level for stage in plan.stages] == [2, 1, 0]
+    arrives = {}
+    for number, (stage, copies) in enumerate(zip(plan.stages, rows, strict=True)):
+        assert copies == sorted(copies, key=lambda copy: (copy.dst, copy.src, copy.row))
+        arrives |= {
+            (copy.dst, slot): (number, copy.row) for copy, slot in zip(copies, stage.recv.tolist(), strict=True)
+        }
+    for p in range(tree.num_ranks):
+        first = sum(len(part) for part in (layout.own_rows(p), range(*plan.ghost_indptr[p : p + 2])))
+        transit = [arrives[p, first + i] for i in range(int(plan.staging_indptr[p + 1] - plan.staging_indptr[p]))]
+        assert transit == sorted(transit)
+    if name != "direct":
+        assert plan.staging_rows.size > 0
+
+
+def test_registry() -> None:
+    assert set(strategy_names()) >= set(STRATEGIES)
+    direct = get_strategy("direct")
+    assert get_strategy(direct) is direct
+    with pytest.raises(ValueError, match="direct"):
+        register_strategy(Strategy("direct", direct.schedule))
+    with pytest.raises(InputError) as error:
+        get_strategy("sideways")
+    for word in ("sideways", "auto", *STRATEGIES):
+        assert word in str(error.value)
+
+
+def test_order_does_not_depend_on_what_was_imported_first() -> None:
+    code = (
+        "import sparsecomm.collectives.{}; from sparsecomm.collectives.strategy import strategy_names as n; print(n())"
+    )
+    said = {
+        subprocess.run([sys.executable, "-c", code.format(first)], capture_output=True, text=True, check=True).stdout
+        for first in ("strategy", "reduce")
+    }
+    assert len(said) == 1, said
+
+
+@EVERY
+def test_auto_is_the_least_predicted(case: Case) -> None:
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    found = candidates(remote, topology, width=32, itemsize=8)
+    predicted = {
+        name: CostModel(topology).estimate(get_strategy(name).count(remote, topology), 32, 8).total_s for name in found
+    }
+    assert {name: candidate.estimate.total_s for name, candidate in found.items()} == predicted
+    least = min(predicted.values())
+    chosen = choose(found).name
+    assert chosen == next(name for name in strategy_names() if predicted[name] == least)
+    assert make_product(remote, topology, width=32, itemsize=8).strategy == chosen
+    assert choose(found, "reduce").name == "reduce"
+    with pytest.raises(InputError, match="sideways"):
+        choose(found, "sideways")
+
+
+def test_auto_takes_the_first_of_equals() -> None:
+    layout = Layout.block(4, 2)
+    remote = Remote.of(csr_array(np.eye(4)), Layouts(layout, layout))
+    assert {make_product(remote, Topology.parse("uniform:2x1")).strategy for _ in range(3)} == {strategy_names()[0]}
+
+
+def test_auto_depends_on_the_machine() -> None:
+    """A row that a whole node needs crosses once with hierarchical; a tall matrix is reduced before it crosses."""
+    wide = csr_array(np.ones((60, 60)))
+    layout = Layout.block(60, 12)
+    remote = Remote.of(wide, Layouts(layout, layout))
+    found = candidates(remote, machine([p // 6 for p in range(12)]).topology, width=1024)
+    assert found["hierarchical"].volume.rows[-1] * 6 == found["direct"].volume.rows[-1]
+    column = csr_array(np.eye(1, 12, 11).repeat(60, axis=0))
+    few = Remote.of(column.T.tocsr(), Layouts(Layout.block(12, 12), layout))
+    assert make_product(few, Topology.parse("uniform:2x6"), width=1024).strategy == "reduce"
+
+
+def test_ranks_must_match() -> None:
+    layout = Layout.block(8, 4)
+    remote = Remote.of(csr_array(np.ones((8, 8))), Layouts(layout, layout))
+    for call in (check_ranks, make_product):
+        with pytest.raises(InputError, match=r"4 parts .* 6 ranks"):
+            call(remote, Topology.parse("uniform:2x3"))
