@@ -149,10 +149,14 @@ class DistMatrix:
 
     def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
         """Return (num_own_cols, width) memory for X that `A @ X` reads without a copy; uninitialised."""
-        plan = self.product.gather
-        if not plan.stages:
-            return np.empty((plan.num_own, width), dtype=dtype or self.dtype)
-        return self._exchange("gather", width, np.dtype(dtype or self.dtype)).own_buffer()
+        return self.own_buffer("gather", width, np.dtype(dtype or self.dtype))
+
+    def own_buffer(self, plan: str, width: int, dtype: np.dtype[Any]) -> Dense:
+        """Return the memory that the exchange of `plan` (`gather` or `scatter`) starts from without a copy."""
+        part: RankPlan = getattr(self.product, plan)
+        if not part.stages:
+            return np.empty((part.num_own, width), dtype=dtype)
+        return self._exchange(plan, width, dtype).own_buffer()
 
     def update_values(self, data: Dense) -> None:
         """Replace the values of this rank's nonzeros; the structure stays.
@@ -294,6 +298,10 @@ class TransposedMatrix:
         if self._conjugate:
             return np.conj(self._matrix.multiply_transposed(np.conj(y)))
         return self._matrix.multiply_transposed(y)
+
+    def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
+        """Return (num_own_rows, width) memory for Y that `A.T @ Y` reads without a copy; uninitialised."""
+        return self._matrix.own_buffer("scatter", width, np.dtype(dtype or self._matrix.dtype))
 
     def distribute(self, y: Dense | None, root: int = 0) -> Dense:
         """Send a whole Y, in original numbering, from `root` to the ranks that own its rows.

@@ -66,6 +66,10 @@ class Layout:
         """Return the new numbers of original rows."""
         return old if self.old_to_new is None else self.old_to_new[old]
 
+    def to_all(self) -> IntGlobal:
+        """Return the new number of every original row, (num_rows,) int64."""
+        return np.arange(self.num_rows, dtype=np.int64) if self.old_to_new is None else self.old_to_new
+
     def new_to_old(self) -> IntGlobal:
         """Return the original number of every new row, (num_rows,) int64."""
         if self.old_to_new is None:

@@ -151,6 +151,9 @@ class Plan:
         ghost_indptr, ghost_rows: int64; rank p needs `ghost_rows[ghost_indptr[p]:ghost_indptr[p + 1]]`, ascending.
         staging_indptr, staging_rows: int64; likewise the rows in transit, by (stage, row).
         stages: in forward order.
+
+    Raises:
+        PlanError: the arrays do not fit each other or the topology.
     """
 
     topology: Topology
@@ -164,6 +167,10 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("offsets", "ghost_indptr", "ghost_rows", "staging_indptr", "staging_rows"):
             object.__setattr__(self, name, frozen(np.ascontiguousarray(getattr(self, name), dtype=np.int64)))
+        ranks = self.topology.num_ranks
+        _check_bounds("offsets", self.offsets, ranks, int(self.offsets[-1:].sum()))
+        _check_bounds("ghost_indptr", self.ghost_indptr, ranks, self.ghost_rows.size)
+        _check_bounds("staging_indptr", self.staging_indptr, ranks, self.staging_rows.size)
         check_slots(int(np.diff(self.slot_start()).max()))
 
     @property
@@ -283,6 +290,14 @@ class Plan:
             for src, dst, count in zip(stage.src[starts], stage.dst[starts], rows, strict=True):
                 graph.add_edge(int(src), int(dst), stage=number, level=name, rows=int(count))
         return graph
+
+
+def _check_bounds(name: str, indptr: IntGlobal, num_ranks: int, num_rows: int) -> None:
+    if indptr.shape != (num_ranks + 1,) or indptr[0] != 0 or indptr[-1] != num_rows or (np.diff(indptr) < 0).any():
+        raise PlanError(
+            f"{name} of a plan for {num_ranks} ranks must be {num_ranks + 1} numbers that rise from 0 to "
+            f"the number of rows, {num_rows}"
+        )
 
 
 def check_slots(most: int) -> None:

@@ -67,13 +67,8 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header) -
     return fingerprint_of(hashes)
 
 
-def load_product_header(path: Path, num_ranks: int | None = None, fingerprint: str | None = None) -> Header:
-    """Read the header of a product directory and refuse one made for another job or matrix.
-
-    Args:
-        path: the directory.
-        num_ranks: ranks of the job, if that matters.
-        fingerprint: of the matrix it must be for, if that matters.
+def load_product_header(path: Path, num_ranks: int | None = None) -> Header:
+    """Read the header of a product directory and refuse one made for another number of ranks.
 
     Raises:
         InputError: with what the directory is for and what was expected.
@@ -81,15 +76,23 @@ def load_product_header(path: Path, num_ranks: int | None = None, fingerprint: s
     header = read_header(path, KIND, READS, _NEEDED)
     if num_ranks is not None and header["num_ranks"] != num_ranks:
         raise InputError(
-            f"plan {path} is for {header['num_ranks']} ranks, but the job has {num_ranks}; "
-            f"start {header['num_ranks']} ranks or plan again with a topology of {num_ranks}"
-        )
-    if fingerprint is not None and header["matrix"]["fingerprint"] != fingerprint:
-        raise InputError(
-            f"plan {path} was made for matrix {header['matrix']['name']} with another structure "
-            f"({header['matrix']['fingerprint']}, here {fingerprint}); plan again for this matrix"
+            f"plan {path} is for {header['num_ranks']} ranks, but here are {num_ranks}; "
+            f"use {header['num_ranks']} ranks or plan again with a topology of {num_ranks}"
         )
     return header
+
+
+def check_matrix(path: Path, header: Header, name: str, fingerprint: str) -> None:
+    """Refuse a product made for a matrix of another structure.
+
+    Raises:
+        InputError: with both matrices.
+    """
+    if header["matrix"]["fingerprint"] != fingerprint:
+        raise InputError(
+            f"plan {path} was made for matrix {header['matrix']['name']}, which has another structure than {name}; "
+            f"plan {name} again"
+        )
 
 
 def load_topology(header: Header) -> Topology:

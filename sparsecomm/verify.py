@@ -25,6 +25,7 @@ def verify_plan(plan: Plan) -> None:
         read[src] = True
     _check_rows(plan)
     _check_end(plan, start, written, read)
+    _check_transit(plan)
 
 
 def _own_mask(plan: Plan, start: IntGlobal, num_slots: int) -> Bools:
@@ -35,6 +36,8 @@ def _own_mask(plan: Plan, start: IntGlobal, num_slots: int) -> Bools:
 
 
 def _check_shape(plan: Plan, number: int, stage: Stage, start: IntGlobal) -> None:
+    if not 0 <= stage.level < plan.topology.num_levels:
+        raise PlanError(f"stage {number} is of level {stage.level}, but levels are 0 .. {plan.topology.num_levels - 1}")
     if not (stage.src.shape == stage.dst.shape == stage.send.shape == stage.recv.shape and stage.src.ndim == 1):
         raise PlanError(f"stage {number}: its index arrays differ in length")
     for ends, slots in ((stage.src, stage.send), (stage.dst, stage.recv)):
@@ -57,8 +60,12 @@ def _check_rows(plan: Plan) -> None:
     """Check that ghosts ascend and are not own, and that staging lies by (stage, row)."""
     rank = np.repeat(np.arange(plan.num_ranks), np.diff(plan.ghost_indptr))
     same = rank[1:] == rank[:-1]
-    if (same & (np.diff(plan.ghost_rows) <= 0)).any():
-        raise PlanError("ghost rows must ascend strictly on every rank")
+    falls = any_at(same & (np.diff(plan.ghost_rows) <= 0))
+    if falls >= 0:
+        raise PlanError(
+            f"ghost rows must ascend strictly, but on rank {rank[falls]} "
+            f"{plan.ghost_rows[falls + 1]} follows {plan.ghost_rows[falls]}"
+        )
     own = (plan.ghost_rows >= plan.offsets[rank]) & (plan.ghost_rows < plan.offsets[rank + 1])
     if own.any():
         raise PlanError(f"rank {rank[any_at(own)]} has its own row {plan.ghost_rows[any_at(own)]} as a ghost")
@@ -88,6 +95,19 @@ def _check_end(plan: Plan, start: IntGlobal, written: Bools, read: Bools) -> Non
     if idle >= 0:
         rank, slot = _place(start, idle)
         raise PlanError(f"rank {rank} holds row {plan.slot_rows()[idle]} in staging slot {slot} and never passes it on")
+
+
+def _check_transit(plan: Plan) -> None:
+    """Check that a row in transit has no other slot on its rank; a hub that uses it keeps it as a ghost."""
+    num_rows = int(plan.offsets[-1])
+    ranks = np.arange(plan.num_ranks)
+    ghosts = np.repeat(ranks, np.diff(plan.ghost_indptr)) * num_rows + plan.ghost_rows
+    rank, row = np.repeat(ranks, np.diff(plan.staging_indptr)), plan.staging_rows
+    own = (row >= plan.offsets[rank]) & (row < plan.offsets[rank + 1])
+    keys, index, count = np.unique(rank * num_rows + row, return_inverse=True, return_counts=True)
+    twice = any_at(own | np.isin(keys, ghosts)[index] | (count > 1)[index])
+    if twice >= 0:
+        raise PlanError(f"rank {rank[twice]} holds row {row[twice]} in staging although it has another slot for it")
 
 
 def _place(start: IntGlobal, slot: int) -> tuple[int, int]:

@@ -1,0 +1,103 @@
+"""Planning in one process for all ranks of a machine that need not exist."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomm.apps.source import Say, Source, quiet
+from sparsecomm.apps.summary import Json, plan_json
+from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose
+from sparsecomm.pattern import Remote
+from sparsecomm.product import Product
+from sparsecomm.product_store import save_product
+from sparsecomm.table import Offline
+from sparsecomm.topology import Topology
+from sparsecomm.volume import Bounds, bounds_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """All strategies counted, one of them built and proved.
+
+    Args:
+        source: the partitioned matrix.
+        remote: its remote nonzeros.
+        candidates: what every strategy would move.
+        product: of the chosen one.
+        bounds: what no schedule can be spared.
+        width, dtype: what was predicted for.
+        seconds: from the partitioned matrix to the proved product.
+    """
+
+    source: Source
+    remote: Remote
+    candidates: dict[str, Candidate]
+    product: Product
+    bounds: Bounds
+    width: int
+    dtype: npt.DTypeLike
+    seconds: float
+
+    def to_json(self) -> Json:
+        """Return the object of `sparsecomm plan --json`."""
+        topology = self.product.topology
+        partition = self.source.partition_json(topology)
+        shared = plan_json(
+            self.source.info,
+            topology,
+            partition,
+            self.width,
+            self.dtype,
+            self.candidates,
+            self.product.strategy,
+            self.bounds,
+        )
+        return {"schema": "sparsecomm.plan/1", **shared, "seconds": self.seconds}
+
+    def save(self, path: Path) -> str:
+        """Write a product directory and return the fingerprint of the product.
+
+        Raises:
+            InputError: `path` exists and is not a directory that this library wrote.
+        """
+        return save_product(path, self.product, self.remote, self.source.info.to_json())
+
+
+def plan_source(
+    source: Source,
+    topology: Topology,
+    *,
+    strategy: str = "auto",
+    width: int = 64,
+    dtype: npt.DTypeLike = np.float32,
+    say: Say = quiet,
+) -> Planned:
+    """Count every strategy for a partitioned matrix, build the one asked for, and prove it.
+
+    Raises:
+        InputError: the partition is for another number of ranks, or there is no such strategy.
+    """
+    begin = time.perf_counter()
+    say("finding what has to move")
+    remote = Remote.of(source.matrix, source.layouts)
+    check_ranks(remote, topology)
+    say("counting the strategies")
+    found = candidates(
+        remote,
+        topology,
+        width=width,
+        itemsize=np.dtype(dtype).itemsize,
+        max_rank_nnz=int(source.loads().nnz.max(initial=0)),
+    )
+    chosen = choose(found, strategy)
+    say("computing lower bounds")
+    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
+    say(f"building {chosen.name}")
+    product = chosen.build(remote, topology)
+    product.verify(remote)
+    return Planned(source, remote, found, product, bounds, width, dtype, time.perf_counter() - begin)

@@ -1,0 +1,249 @@
+"""Application `spmm`: a distributed product, run, timed, counted and checked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sparsecomm.apps.job import ReadyPlan, Share, bring, on_root
+from sparsecomm.apps.matrix import DistMatrix, TransposedMatrix
+from sparsecomm.apps.source import Say, quiet
+from sparsecomm.apps.summary import Json, plan_json
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.strategies import Candidate, candidates, choose
+from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.errors import ExchangeError
+from sparsecomm.matrix_store import load_matrix
+from sparsecomm.pattern import Remote
+from sparsecomm.product import RankProduct
+from sparsecomm.topology import Topology
+from sparsecomm.volume import bounds_of
+
+# Largest max |Y - ref| / (|A||X|) that counts as right, by bytes of a real number: many times what rounding gives.
+TOLERANCE: Final = {4: 1e-5, 8: 1e-12}
+
+
+@dataclass(frozen=True, slots=True)
+class SpmmOptions:
+    """What to multiply and how; see `sparsecomm spmm --help`."""
+
+    matrix: str
+    width: int = 64
+    dtype: str = "float32"
+    transpose: bool = False
+    method: str = "block"
+    strategy: str = "auto"
+    plan: Path | None = None
+    check: bool = False
+    repeat: int = 1
+    one_based: bool = False
+    seed: int = 0
+
+
+def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
+    """Bring a matrix into the job, plan, multiply `repeat` times, and return the report on every rank.
+
+    Raises:
+        InputError: on every rank, for bad input.
+        ExchangeError: on every rank, when what moved is not what was planned.
+
+    Note: Collective over comm.
+    """
+    dtype = np.dtype(options.dtype)
+    plan = ReadyPlan.read(options.plan, transport) if options.plan else None
+    share = bring(
+        options.matrix,
+        topology,
+        transport,
+        method=options.method,
+        dtype=dtype,
+        one_based=options.one_based,
+        plan=plan,
+        say=say,
+    )
+    begin = time.perf_counter()
+    report, found, product = _plan(options, share, topology, transport, plan, say)
+    with DistMatrix(share.rows, product, topology, transport) as matrix:
+        _prove(matrix, topology)
+        report["seconds"] = time.perf_counter() - begin
+        operator = matrix.T if options.transpose else matrix
+        x, whole = _operand(options, operator, share, transport, dtype)
+        say(f"multiplying {options.repeat + 1} times")
+        y, times = _measure(operator, x, options.repeat, transport)
+        report |= {"ranks": transport.num_ranks, "transpose": options.transpose, "time_s": _spread(times)}
+        runs = options.repeat + 1
+        report["executed"] = _executed(matrix, found[product.strategy], runs, options, transport)
+        report |= _check(options, operator, share, whole, y, transport, say)
+    return {"schema": "sparsecomm.spmm/1", **report}
+
+
+def _plan(
+    options: SpmmOptions, share: Share, topology: Topology, transport: Transport, plan: ReadyPlan | None, say: Say
+) -> tuple[Json, dict[str, Candidate], RankProduct]:
+    """Count every strategy in the job, and make or take the product of the chosen one."""
+    say("counting the strategies")
+    remote = Remote.of(share.rows, share.layouts, transport.held)
+    busiest = int(transport.reduce(np.array([share.rows.nnz], dtype=np.int64), "max")[0])
+    itemsize = np.dtype(options.dtype).itemsize
+    found = candidates(remote, topology, width=options.width, itemsize=itemsize, max_rank_nnz=busiest, router=transport)
+    say("computing lower bounds")
+    bounds = bounds_of(remote, topology, transport)
+    chosen = get_strategy(plan.header["strategy"]) if plan else choose(found, options.strategy)
+    say(f"building {chosen.name}" if plan is None else f"taking {chosen.name} from {plan.path}")
+    product = plan.product if plan else chosen.build_rank(remote, topology, transport)
+    partition = share.partition_json(topology, transport)
+    report = plan_json(share.info, topology, partition, options.width, options.dtype, found, chosen.name, bounds)
+    return report, found, product
+
+
+def _prove(matrix: DistMatrix, topology: Topology) -> None:
+    """Push row ids through both plans by the real transport.
+
+    Note: Collective over comm.
+    """
+    for plan in (matrix.product.gather, matrix.product.scatter):
+        with Exchange(plan, matrix.transport, 1, np.int64, num_levels=topology.num_levels) as exchange:
+            exchange.verify()
+
+
+Operator = DistMatrix | TransposedMatrix
+
+
+def _operand(
+    options: SpmmOptions, operator: Operator, share: Share, transport: Transport, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Return this rank's rows of a random X, and all of X on rank 0 if the result is to be checked there."""
+    if not options.check:
+        layout = share.layouts.rows if options.transpose else share.layouts.cols
+        rng = np.random.default_rng([options.seed, transport.rank])
+        return _random(rng, (len(layout.own_rows(transport.rank)), options.width), dtype), None
+    whole = None
+    if transport.rank == 0:
+        whole = _random(np.random.default_rng(options.seed), (operator.shape[1], options.width), dtype)
+    return operator.distribute(whole), whole
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    x = rng.standard_normal(shape)
+    return (x + 1j * rng.standard_normal(shape) if dtype.kind == "c" else x).astype(dtype)
+
+
+def _measure(
+    operator: Operator, x: npt.NDArray[Any], repeat: int, transport: Transport
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Multiply once to warm up and `repeat` times more; a product takes as long as its slowest rank."""
+    x = _in_place(operator, x)
+    y = operator @ x
+    times = np.zeros(repeat)
+    for i in range(repeat):
+        transport.barrier()
+        begin = time.perf_counter()
+        y = operator @ x
+        times[i] = time.perf_counter() - begin
+    return y, transport.reduce(times, "max")
+
+
+def _in_place(operator: Operator, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return x in the memory that products read without a copy."""
+    place = operator.empty(x.shape[1], x.dtype)
+    place[...] = x
+    return place
+
+
+def _spread(times: npt.NDArray[np.float64]) -> Json:
+    return {"median": float(np.median(times)), "min": float(times.min()), "max": float(times.max())}
+
+
+def _executed(matrix: DistMatrix, planned: Candidate, runs: int, options: SpmmOptions, transport: Transport) -> Json:
+    """Return what one product moved, and hold both sides of it against the plan.
+
+    Raises:
+        ExchangeError: on every rank, when a level moved other rows, bytes or messages than planned.
+
+    Note: Collective over comm.
+    """
+    counted, names = _total(matrix.executed, transport), matrix.topology.level_names
+    row_bytes = options.width * np.dtype(options.dtype).itemsize
+    rows, messages = planned.volume.rows * runs, planned.volume.messages * runs
+    wanted = {"rows": rows, "bytes": rows * row_bytes, "messages": messages}
+    error = None
+    for side in ("sent", "received"):
+        for noun, values in wanted.items():
+            seen = getattr(counted, f"{noun}_{side}")
+            if not np.array_equal(seen, values):
+                error = ExchangeError(f"{runs} products {side} {seen.tolist()} {noun} per level, not {values.tolist()}")
+    transport.agree(error)
+    shown = {
+        "rows": counted.rows_sent,
+        "bytes": counted.bytes_sent,
+        "messages": counted.messages_sent,
+        "bytes_copied": counted.bytes_copied,
+        "bytes_loaded": counted.bytes_loaded,
+    }
+    return {key: {n: int(v) // runs for n, v in zip(names, values, strict=True)} for key, values in shown.items()}
+
+
+def _total(executed: Executed, transport: Transport) -> Executed:
+    fields = Executed.__dataclass_fields__
+    return Executed(*(transport.reduce(getattr(executed, name), "sum") for name in fields))
+
+
+def _check(
+    options: SpmmOptions,
+    operator: Operator,
+    share: Share,
+    whole: npt.NDArray[Any] | None,
+    y: npt.NDArray[Any],
+    transport: Transport,
+    say: Say,
+) -> Json:
+    """Compare with scipy on the whole matrix, on rank 0.
+
+    Note: Collective over comm.
+    """
+    if not options.check:
+        return {"max_error": None, "verified": None}
+    say("checking against scipy")
+    gathered = operator.collect(y)
+    worst = transport.bcast(on_root(transport, lambda: _whole_error(options, share, whole, gathered)))
+    assert worst is not None  # rank 0 computed it
+    return {"max_error": worst, "verified": worst <= TOLERANCE[np.dtype(options.dtype).type(0).real.itemsize]}
+
+
+def _whole_error(options: SpmmOptions, share: Share, x: Any, y: Any) -> float:
+    """Compare X and Y in original numbering with the whole matrix, which rank 0 has or reads from its shards."""
+    matrix = share.source.matrix if share.source else load_matrix(Path(options.matrix), share.layouts)
+    rows, cols = share.layouts
+    if options.transpose:
+        matrix, rows, cols = matrix.T.tocsr(), cols, rows
+    return max_error(matrix, x[cols.new_to_old()], y[rows.new_to_old()])
+
+
+def max_error(matrix: csr_array[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    """Return max |Y - ref| / (|A||X|), elementwise, with ref computed by scipy in float64.
+
+    Rounding errors grow with |A||X|, not with |Y|, which cancellation can make as small as it likes.
+
+    Args:
+        matrix: (m, n).
+        x: (n, k).
+        y: (m, k), the result in question.
+    """
+    wide = np.result_type(matrix.dtype, np.float64)
+    exact, scale = matrix.astype(wide), abs(matrix).astype(np.float64)
+    worst = 0.0
+    for begin in range(0, x.shape[1], 16):  # a few columns at a time: float64 copies of X and Y need not fit at once
+        part = slice(begin, begin + 16)
+        error = np.abs(y[:, part] - exact @ x[:, part].astype(wide))
+        bound = scale @ np.abs(x[:, part]).astype(np.float64)
+        ratio = np.divide(error, bound, out=np.where(error > 0, np.inf, 0.0), where=bound > 0)
+        worst = max(worst, float(ratio.max(initial=0.0)))
+    return worst
