@@ -10,6 +10,8 @@ import numpy as np
 from sparsecomm.plan import Messages, RankPlan, RankStage
 from sparsecomm.typing import Bools, IntGlobal, IntRank
 
+_EMPTY, _GIVEN = -1, -2  # what a slot holds before any message has written it
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
@@ -20,7 +22,7 @@ class Message:
         level: of the stage.
         peer: the other rank.
         slots: (num_rows,) int64 slots, read in place order by the sender and written in it by the receiver.
-        fresh: (num_rows,) whether no earlier message of the run writes the slot.
+        fresh: (num_rows,) whether the slot is empty until then: neither given rows nor written by an earlier message.
     """
 
     stage: int
@@ -66,7 +68,7 @@ class Schedule:
         """Make the schedule of the gather: owners to users."""
         sends = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.send)]
         recvs = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.recv)]
-        return _schedule(plan.num_slots, plan.num_own, np.zeros(0, dtype=np.int64), sends, recvs)
+        return _schedule(plan.num_slots, range(plan.num_own), plan.num_own, np.zeros(0, dtype=np.int64), sends, recvs)
 
     @staticmethod
     def reverse(plan: RankPlan) -> Schedule:
@@ -78,7 +80,8 @@ class Schedule:
         recvs = [m for t, stage in backwards for m in _messages(t, stage, stage.send)]
         shift = touched.size - plan.num_own
         moved = [[_renumber(m, touched, plan.num_own) for m in side] for side in (sends, recvs)]
-        return _schedule(plan.num_slots + shift, touched.size, touched, moved[0], moved[1])
+        given = range(touched.size, touched.size + plan.num_ghost)
+        return _schedule(plan.num_slots + shift, given, touched.size, touched, *moved)
 
 
 def _messages(number: int, stage: RankStage, side: Messages) -> Iterator[Message]:
@@ -93,18 +96,24 @@ def _renumber(message: Message, touched: IntGlobal, num_own: int) -> Message:
 
 
 def _schedule(
-    num_slots: int, first_ghost: int, touched: IntGlobal, sends: list[Message], recvs: list[Message]
+    num_slots: int,
+    given: range,
+    first_ghost: int,
+    touched: IntGlobal,
+    sends: list[Message],
+    recvs: list[Message],
 ) -> Schedule:
-    last = np.full(num_slots, -1, dtype=np.int32)
+    last = np.full(num_slots, _EMPTY, dtype=np.int32)
+    last[given.start : given.stop] = _GIVEN
     earlier = [_take_turn(last, number, message) for number, message in enumerate(recvs)]
-    recv_needs = [np.setdiff1d(before, -1) for before in earlier]
-    send_needs = [np.setdiff1d(last[message.slots], -1) for message in sends]
+    recv_needs = [_messages_of(before) for before in earlier]
+    send_needs = [_messages_of(last[message.slots]) for message in sends]
     return Schedule(
         num_slots,
         first_ghost,
         touched,
         tuple(sends),
-        tuple(replace(message, fresh=before < 0) for message, before in zip(recvs, earlier, strict=True)),
+        tuple(replace(message, fresh=before == _EMPTY) for message, before in zip(recvs, earlier, strict=True)),
         tuple(needs.size for needs in recv_needs),
         tuple(needs.size for needs in send_needs),
         _followers(len(recvs), recv_needs),
@@ -117,6 +126,10 @@ def _take_turn(last: IntRank, number: int, message: Message) -> IntRank:
     before = last[message.slots]
     last[message.slots] = number
     return before
+
+
+def _messages_of(writers: IntRank) -> IntRank:
+    return np.unique(writers[writers >= 0])
 
 
 def _followers(num_recvs: int, needed: list[IntRank]) -> tuple[tuple[int, ...], ...]:

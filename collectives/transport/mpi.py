@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from mpi4py import MPI
 
@@ -23,6 +24,9 @@ from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
 T = TypeVar("T")
+
+# The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
+_LAST_WORDS_S: Final = 0.3
 
 
 class MpiTransport:
@@ -222,6 +226,7 @@ def _abort(print_error: Callable[[], object]) -> None:
         print(f"sparsecomm: rank {MPI.COMM_WORLD.rank} on host {MPI.Get_processor_name()}:", file=sys.stderr)
         print_error()
         sys.stderr.flush()
+        time.sleep(_LAST_WORDS_S)
     finally:
         if not MPI.Is_finalized():
             MPI.COMM_WORLD.Abort(1)

@@ -1,0 +1,57 @@
+"""The bodies over a real communicator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpi4py import MPI
+
+import pytest
+
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.mpi import MpiTransport, topology_of
+from sparsecomm.errors import InputError
+from tests import exchange_bodies
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("body", exchange_bodies.BODIES, ids=lambda body: body.__name__)
+def test_body(body: Callable[[Transport], None], comm: MPI.Intracomm) -> None:
+    with MpiTransport(comm) as transport:
+        body(transport)
+
+
+@pytest.mark.mpi
+def test_splitting(comm: MPI.Intracomm) -> None:
+    with MpiTransport(comm, max_bytes=64) as transport:
+        exchange_bodies.check_splitting(transport)
+
+
+@pytest.mark.mpi
+def test_part_of_the_world(comm: MPI.Intracomm) -> None:
+    """Ranks are those of the communicator, not those of the world."""
+    half = comm.Split(comm.rank % 2, -comm.rank)
+    with MpiTransport(half) as transport:
+        exchange_bodies.check_forward(transport)
+    half.Free()
+
+
+@pytest.mark.mpi
+def test_many_transports_in_turn(comm: MPI.Intracomm) -> None:
+    """Every communicator is freed: an MPI has a few thousand of them."""
+    for _ in range(3000):
+        MpiTransport(comm).close()
+
+
+@pytest.mark.mpi
+def test_topology_of_one_machine(comm: MPI.Intracomm) -> None:
+    topology = topology_of(comm)
+    assert topology.num_ranks == comm.size
+    assert topology.num_nodes == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("max_bytes", [0, 1 << 30])
+def test_piece_size_is_checked(max_bytes: int, comm: MPI.Intracomm) -> None:
+    with pytest.raises(InputError, match="max_bytes"):
+        MpiTransport(comm, max_bytes=max_bytes)

@@ -1,0 +1,137 @@
+"""The bodies with one thread per rank, and what only that transport can be asked."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.errors import ExchangeError, InputError
+from tests import exchange_bodies
+from tests.reference_plans import direct_plan, hub_plan, random_case
+
+RANKS = (1, 2, 3, 4, 7)
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("body", exchange_bodies.BODIES, ids=lambda body: body.__name__)
+def test_body(body: exchange_bodies.Callable[[Transport], None], num_ranks: int) -> None:
+    run_local(num_ranks, body)
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+def test_splitting(num_ranks: int) -> None:
+    run_local(num_ranks, exchange_bodies.check_splitting, max_bytes=64)
+
+
+def test_results_come_by_rank() -> None:
+    assert run_local(64, lambda transport: transport.rank) == list(range(64))
+
+
+@pytest.mark.parametrize("num_ranks", [0, 65])
+def test_number_of_ranks_is_checked(num_ranks: int) -> None:
+    with pytest.raises(InputError, match="1 to 64 ranks"):
+        run_local(num_ranks, lambda transport: None)
+
+
+def test_error_of_one_rank_ends_the_world() -> None:
+    """The first cause is raised; the others, wherever they wait, end with an error that names it."""
+    seen: dict[int, BaseException] = {}
+    plan = hub_plan(random_case(4))
+
+    def body(transport: Transport) -> None:
+        if transport.rank == 2:
+            time.sleep(0.2)
+            raise KeyError("lost")
+        try:
+            with Exchange(plan.rank(transport.rank), transport, 2) as exchange:
+                exchange.forward(np.zeros((exchange.plan.num_own, 2), dtype=np.float32))
+        except ExchangeError as err:
+            seen[transport.rank] = err
+            raise
+
+    began = time.monotonic()
+    with pytest.raises(KeyError, match="lost"):
+        run_local(4, body)
+    assert time.monotonic() - began < 5
+    assert sorted(seen) == [0, 1, 3]
+    assert all("rank 2 failed: KeyError('lost')" in str(err) for err in seen.values())
+
+
+def test_error_while_others_wait_for_a_message() -> None:
+    plan = direct_plan(random_case(4, seed=1))
+
+    def body(transport: Transport) -> None:
+        with Exchange(plan.rank(transport.rank), transport, 2) as exchange:
+            if transport.rank == 0:
+                raise ValueError("before its messages")
+            exchange.forward(np.zeros((exchange.plan.num_own, 2), dtype=np.float32))
+            transport.barrier()
+
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="before its messages"):
+        run_local(4, body)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("how", ["barrier", "message"])
+def test_deadline_ends_a_hang(how: str) -> None:
+    plan = direct_plan(random_case(3, seed=1))
+    receiver = next(p for p in range(3) if plan.rank(p).num_ghost)
+
+    def body(transport: Transport) -> None:
+        exchange = Exchange(plan.rank(transport.rank), transport, 2)
+        if transport.rank == receiver:
+            transport.barrier() if how == "barrier" else exchange.forward(
+                np.zeros((exchange.plan.num_own, 2), dtype=np.float32)
+            )
+
+    with pytest.raises(ExchangeError, match=f"rank {receiver} waited 0.3 s for"):
+        run_local(3, body, deadline_s=0.3)
+
+
+def test_no_thread_is_left() -> None:
+    before = threading.active_count()
+    run_local(7, exchange_bodies.check_forward)
+    assert threading.active_count() == before
+
+
+def test_dropped_pending_warns() -> None:
+    plan = direct_plan(random_case(1))
+
+    def body(transport: Transport) -> None:
+        exchange = Exchange(plan.rank(0), transport, 2)
+        exchange.start(np.zeros((exchange.plan.num_own, 2), dtype=np.float32))
+        gc.collect()
+        with pytest.raises(ExchangeError, match="nobody waited for"):
+            exchange.close()
+
+    with pytest.warns(RuntimeWarning, match="dropped without wait"):
+        run_local(1, body)
+
+
+def test_failure_inside_with_does_not_close() -> None:
+    """Closing is collective, so a rank that fails alone must not wait in it."""
+    plan = direct_plan(random_case(1))
+
+    def body(transport: Transport) -> Exchange:
+        exchange = Exchange(plan.rank(0), transport, 2)
+        with pytest.raises(ZeroDivisionError), exchange:
+            raise ZeroDivisionError
+        return exchange
+
+    (exchange,) = run_local(1, body)
+    with pytest.raises(ExchangeError, match="failed earlier"):
+        exchange.own_buffer()
+
+
+def test_repr_names_the_parameters() -> None:
+    plan = direct_plan(random_case(1))
+    made = run_local(1, lambda t: repr(Exchange(plan.rank(0), t, 4, np.float64, wire_dtype=np.float32, depth=2)))
+    assert made == ["Exchange(rank=0, stages=2, width=4, dtype=float64, wire=float32/float32, depth=2)"]
