@@ -131,8 +131,11 @@ class RankPlan:
 
     def hash(self) -> int:
         """Return a 64-bit hash; the sum over the ranks modulo 2**64 is the fingerprint of the whole plan."""
-        total = hash_table([np.array([self.rank]), np.array([self.start]), np.array([self.num_own])])
-        total += hash_table([self.ghost_rows]) + 3 * hash_table([self.staging_rows])
+        head = np.array([self.start, self.num_own, *(stage.level for stage in self.stages)])
+        total = 0
+        # Everything is hashed with the rank: the sum over ranks must see what two of them exchange.
+        for factor, rows in ((1, head), (3, self.ghost_rows), (5, self.staging_rows)):
+            total += factor * hash_table([np.full(rows.size, self.rank), rows])
         for number, stage in enumerate(self.stages):
             for side, messages in enumerate((stage.send, stage.recv)):
                 peers = np.repeat(messages.peers, np.diff(messages.indptr))

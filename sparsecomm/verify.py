@@ -99,15 +99,15 @@ def _check_end(plan: Plan, start: IntGlobal, written: Bools, read: Bools) -> Non
 
 def _check_transit(plan: Plan) -> None:
     """Check that a row in transit has no other slot on its rank; a hub that uses it keeps it as a ghost."""
-    num_rows = int(plan.offsets[-1])
-    ranks = np.arange(plan.num_ranks)
-    ghosts = np.repeat(ranks, np.diff(plan.ghost_indptr)) * num_rows + plan.ghost_rows
+    num_rows, ranks = int(plan.offsets[-1]), np.arange(plan.num_ranks)
     rank, row = np.repeat(ranks, np.diff(plan.staging_indptr)), plan.staging_rows
-    own = (row >= plan.offsets[rank]) & (row < plan.offsets[rank + 1])
-    keys, index, count = np.unique(rank * num_rows + row, return_inverse=True, return_counts=True)
-    twice = any_at(own | np.isin(keys, ghosts)[index] | (count > 1)[index])
-    if twice >= 0:
-        raise PlanError(f"rank {rank[twice]} holds row {row[twice]} in staging although it has another slot for it")
+    ghosts = np.repeat(ranks, np.diff(plan.ghost_indptr)) * num_rows + plan.ghost_rows
+    keys = np.sort(np.concatenate([ghosts, rank * num_rows + row]))
+    own = any_at((row >= plan.offsets[rank]) & (row < plan.offsets[rank + 1]))
+    twice = any_at(~run_starts([keys]))
+    if own >= 0 or twice >= 0:
+        where = (rank[own], row[own]) if own >= 0 else divmod(int(keys[twice]), num_rows)
+        raise PlanError(f"rank {where[0]} holds row {where[1]} in staging although it has another slot for it")
 
 
 def _place(start: IntGlobal, slot: int) -> tuple[int, int]:
