@@ -68,6 +68,23 @@ class Planned:
         return save_product(path, self.product, self.remote, self.source.info.to_json())
 
 
+def judge_partition(source: Source, topology: Topology) -> Json:
+    """Return the object of `sparsecomm partition --json`: balance, and what each strategy would move.
+
+    Raises:
+        InputError: the partition is for another number of ranks.
+    """
+    remote = Remote.of(source.matrix, source.layouts)
+    check_ranks(remote, topology)
+    width, dtype = 64, np.float32
+    found = candidates(remote, topology, width=width, max_rank_nnz=int(source.loads().nnz.max(initial=0)))
+    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
+    partition = source.partition_json(topology)
+    report = plan_json(source.info, topology, partition, width, dtype, found, "", bounds)
+    del report["chosen"]
+    return {"schema": "sparsecomm.partition/1", **report}
+
+
 def plan_source(
     source: Source,
     topology: Topology,

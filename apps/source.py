@@ -71,7 +71,7 @@ def load_source(
     topology: Topology,
     *,
     method: str = "block",
-    dtype: npt.DTypeLike = np.float32,
+    dtype: npt.DTypeLike | None = np.float32,
     one_based: bool = False,
     balance: float = 1.03,
     seed: int = 0,
@@ -85,7 +85,7 @@ def load_source(
         spec: a file, a generator, or a partition directory.
         topology: the ranks to spread over.
         method: a partition method, or a partition directory whose layout is to be used.
-        dtype: of the values.
+        dtype: of the values; None keeps them as they are stored.
         one_based: whether an edge list counts from 1.
         balance, seed: of the partition method.
         layouts: use these and do not partition.
@@ -126,11 +126,12 @@ def _partition(
     return load_partition_layouts(Path(method))
 
 
-def _from_directory(path: Path, topology: Topology, dtype: npt.DTypeLike, say: Say) -> Source:
+def _from_directory(path: Path, topology: Topology, dtype: npt.DTypeLike | None, say: Say) -> Source:
     header = load_partition_header(path, topology.num_ranks)
     say(f"reading the shards of {path}")
     layouts = load_partition_layouts(path)
-    matrix = load_matrix(path, layouts).astype(dtype)
+    matrix = load_matrix(path, layouts)
+    matrix = matrix if dtype is None else csr_array(matrix.astype(dtype))
     return Source(MatrixInfo(**header["matrix"]), matrix, layouts, header["method"], float(header.get("seconds", 0.0)))
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class SparseCommError(Exception):
-    """Anything this library raises on purpose and that is not a plain ValueError or TypeError."""
+    """Anything this library raises on purpose and that is not a plain ValueError or TypeError.
+
+    Attributes:
+        agreed: whether all ranks of the job raise it together, so that each may go on or leave without the others
+            waiting for it.
+    """
+
+    agreed: bool = False
 
 
 class InputError(SparseCommError, ValueError):

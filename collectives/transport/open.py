@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
+
 from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.topology import Topology
 
 
 def open_transport(comm: object | None = None) -> Transport:
@@ -23,3 +26,16 @@ def open_transport(comm: object | None = None) -> Transport:
     from sparsecomm.collectives.transport.mpi import MpiTransport
 
     return MpiTransport(comm)  # type: ignore[arg-type]
+
+
+def detect_topology(transport: Transport) -> Topology:
+    """Return the topology of a job: over MPI, nodes are the ranks that can share memory; threads are one node.
+
+    Note: Collective over comm.
+    """
+    comm = getattr(transport, "comm", None)
+    if comm is None:
+        return Topology.from_nodes(np.zeros(transport.num_ranks, dtype=np.int32))
+    from sparsecomm.collectives.transport.mpi import topology_of
+
+    return topology_of(comm)

@@ -1,0 +1,7 @@
+"""`python -m sparsecomm.launch` is the command `sparsecomm`."""
+
+import sys
+
+from sparsecomm.launch.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""The command line: one file per command, errors as one line, and an exit code that means something."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from sparsecomm import __version__
+from sparsecomm.errors import InputError, SparseCommError
+from sparsecomm.launch.commands import partition, plan, spmm, topology
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+_EPILOG = """MATRIX is a file (.mtx[.gz], .npz, METIS .graph[.gz], edge list .txt/.tsv/.edges[.gz]) or a generator:
+rmat:SCALE[:EDGEFACTOR[:SEED]], er:N:DEGREE[:SEED], grid2d:N[:M], grid3d:N, grid3d27:N, radixnet:N:LAYER.
+TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, or a .toml file."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="sparsecomm",
+        description="Partition a sparse matrix, plan its communication, multiply with it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sparsecomm {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what the library does to standard error")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (plan, partition, spmm, topology):
+        command = module.add_parser(commands)
+        command.epilog, command.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done and checked, 2 usage or bad input, 1 any other failure."""
+    args = make_parser().parse_args(argv)
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, stream=sys.stderr)
+    try:
+        code: int = args.run(args)
+    except SparseCommError as err:
+        if _in_job() and not err.agreed:
+            raise  # the other ranks know nothing of it: the hook that ends the job must see it
+        return _complain(err, USAGE if isinstance(err, InputError) else FAILED)
+    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def _in_job() -> bool:
+    """Say whether this process has joined others."""
+    from sparsecomm.launch.world import env_size
+
+    return "mpi4py.MPI" in sys.modules and (env_size(os.environ) or 1) > 1
+
+
+def _complain(err: SparseCommError, code: int) -> int:
+    """Print an error once; in a job all ranks raise it together, and rank 0 speaks for them."""
+    from sparsecomm.launch.world import env_rank
+
+    if env_rank(os.environ) in (None, 0):
+        print(f"sparsecomm: error: {err}", file=sys.stderr, flush=True)
+    return code

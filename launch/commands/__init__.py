@@ -1,0 +1,1 @@
+"""The commands of `sparsecomm`: each file has `add_parser` and `run`."""

@@ -1,0 +1,173 @@
+"""`sparsecomm spmm`: multiply a sparse matrix with a dense block on the ranks of a job."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecomm.errors import InputError
+from sparsecomm.launch.options import (
+    Parsers,
+    add_json,
+    add_matrix,
+    add_planning,
+    add_topology,
+    check_matrix,
+    check_planning,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from sparsecomm.apps.spmm import SpmmOptions
+    from sparsecomm.collectives.transport.base import Transport
+    from sparsecomm.topology import Topology
+
+
+def add_parser(commands: Parsers) -> argparse.ArgumentParser:
+    parser = commands.add_parser("spmm", help="run A @ X in the job it is started in, or start the ranks itself")
+    add_matrix(parser, "a file, a generator (see below), or a partition directory")
+    add_topology(parser, required=False)
+    add_planning(parser)
+    parser.add_argument("--transpose", action="store_true", help="multiply with A.T")
+    parser.add_argument("-n", "--ranks", type=int, help="start this many ranks here (those of the topology, or 1)")
+    parser.add_argument(
+        "--transport", choices=["mpi", "local"], default="mpi", help="processes, or threads of one (mpi)"
+    )
+    parser.add_argument("--plan", metavar="DIR", type=Path, help="use the plan that `sparsecomm plan -o DIR` wrote")
+    parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
+    parser.add_argument("--repeat", type=int, default=5, help="timed products after one to warm up (5)")
+    add_json(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from sparsecomm.launch.world import env_size
+
+    if env_size(os.environ) is not None:
+        return _in_job(args)
+    num_ranks = _check(args)
+    if num_ranks == 1 or args.transport == "local":
+        return _in_threads(args, num_ranks)
+    from sparsecomm.launch.start import start_ranks
+
+    return start_ranks(num_ranks, sys.argv[1:])
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Refuse what can be refused before any rank is started, and return how many to start."""
+    from sparsecomm.product_store import load_product_header
+    from sparsecomm.topology import Topology
+
+    check_planning(args)
+    check_matrix(args.matrix)
+    if args.repeat < 1:
+        raise InputError(f"repeat {args.repeat} is not at least 1")
+    topology = Topology.parse(args.topology) if args.topology else None
+    wanted = topology.num_ranks if topology else 1
+    if args.plan is not None:
+        wanted = load_product_header(args.plan)["num_ranks"] if topology is None else wanted
+    num_ranks = wanted if args.ranks is None else int(args.ranks)
+    if num_ranks < 1:
+        raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
+    if topology is not None:
+        _check_ranks(topology, num_ranks)
+    if args.plan is not None:
+        load_product_header(args.plan, num_ranks)
+    return num_ranks
+
+
+def _check_ranks(topology: Topology, num_ranks: int) -> None:
+    if topology.num_ranks != num_ranks:
+        raise InputError(
+            f"topology {topology.name} has {topology.num_ranks} ranks, but {num_ranks} are to run; "
+            f"use -n {topology.num_ranks} or a topology of {num_ranks}"
+        )
+
+
+def _in_threads(args: argparse.Namespace, num_ranks: int) -> int:
+    from sparsecomm.collectives.transport.local import run_local
+
+    return _print(run_local(num_ranks, lambda transport: _work(args, transport))[0], args)
+
+
+def _in_job(args: argparse.Namespace) -> int:
+    """Do the work as one rank of a job, and leave together with the others."""
+    from sparsecomm.collectives.transport.open import open_transport
+    from sparsecomm.launch.start import report_code
+    from sparsecomm.launch.world import env_rank
+
+    if args.partition != "block" and env_rank(os.environ) == 0:
+        from sparsecomm.partition.child import Child
+
+        Child.start()  # before MPI, after which nothing may fork
+    transport = open_transport()
+    code = 1
+    try:
+        report = _work(args, transport)
+        code = _print(report, args) if transport.rank == 0 else 0
+        transport.barrier()
+        transport.close()
+    except InputError:
+        code = 2
+        raise
+    finally:
+        if transport.rank == 0:
+            report_code(code)
+    return code
+
+
+def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
+    from sparsecomm.apps.job import on_all
+    from sparsecomm.apps.spmm import run_spmm
+    from sparsecomm.launch.progress import Progress
+
+    topology = _topology(args, transport)
+    on_all(transport, lambda: _check_ranks(topology, transport.num_ranks))
+    with Progress(enabled=transport.rank == 0) as say:
+        return run_spmm(_options(args), topology, transport, say)
+
+
+def _topology(args: argparse.Namespace, transport: Transport) -> Topology:
+    from sparsecomm.apps.job import on_all
+    from sparsecomm.collectives.transport.open import detect_topology
+    from sparsecomm.product_store import load_product_header, load_topology
+    from sparsecomm.topology import Topology
+
+    on_all(transport, lambda: check_planning(args))
+    if args.topology:
+        return on_all(transport, lambda: Topology.parse(args.topology))
+    if args.plan is not None:
+        return on_all(transport, lambda: load_topology(load_product_header(args.plan)))
+    return detect_topology(transport)
+
+
+def _options(args: argparse.Namespace) -> SpmmOptions:
+    from sparsecomm.apps.spmm import SpmmOptions
+
+    return SpmmOptions(
+        matrix=args.matrix,
+        width=args.width,
+        dtype=args.dtype,
+        transpose=args.transpose,
+        method=args.partition,
+        strategy=args.strategy,
+        plan=args.plan,
+        check=args.check,
+        repeat=args.repeat,
+        one_based=args.one_based,
+    )
+
+
+def _print(report: dict[str, Any], args: argparse.Namespace) -> int:
+    """Print the report and return the exit code: a product that is wrong is a failure."""
+    if args.json:
+        print_json(report)
+    else:
+        from sparsecomm.launch import tables
+
+        tables.show_spmm(report)
+    sys.stdout.flush()
+    return 1 if report["verified"] is False else 0

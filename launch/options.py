@@ -1,0 +1,82 @@
+"""Options that several commands share, and what they must satisfy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sparsecomm.errors import InputError
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_matrix(parser: argparse.ArgumentParser, help_text: str = "a file or a generator, see below") -> None:
+    parser.add_argument("matrix", metavar="MATRIX", help=help_text)
+    parser.add_argument("--one-based", action="store_true", help="the edge list counts vertices from 1")
+
+
+def add_topology(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("-t", "--topology", metavar="TOPOLOGY", required=required, help="the machine, see below")
+
+
+def add_planning(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a plan: partition, strategy, width, dtype."""
+    parser.add_argument(
+        "-p", "--partition", metavar="METHOD", default="block", help="block, metis, or a partition directory (block)"
+    )
+    parser.add_argument(
+        "-s", "--strategy", default="auto", help="auto, direct, hierarchical or reduce (auto: least predicted time)"
+    )
+    parser.add_argument("-k", "--width", type=int, default=64, help="columns of X (64)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of values and of X (float32)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+
+
+def check_planning(args: argparse.Namespace) -> None:
+    """Refuse a width, strategy or partition method that cannot be.
+
+    Raises:
+        InputError: with what was given and what can be.
+    """
+    from sparsecomm.collectives.strategy import get_strategy
+    from sparsecomm.store import HEADER
+
+    if args.width < 1:
+        raise InputError(f"width {args.width} is not at least 1; give the number of columns of X with -k")
+    if args.strategy != "auto":
+        get_strategy(args.strategy)
+    if not (Path(args.partition) / HEADER).is_file():
+        _check_method(args.partition)
+
+
+def _check_method(method: str) -> None:
+    from sparsecomm.partition.registry import check_method
+
+    if Path(method).is_dir():
+        raise InputError(
+            f"{method} is not a partition directory: it has no header; make one with `sparsecomm partition`"
+        )
+    check_method(method)
+
+
+def check_matrix(spec: str) -> None:
+    """Refuse a MATRIX that is neither there nor a generator, before a job is started for it.
+
+    Raises:
+        InputError: with the path.
+    """
+    from sparsecomm.io.generators import is_generator
+
+    if not is_generator(spec) and not Path(spec).exists():
+        raise InputError(f"{spec}: no such file, and no generator of that name; see `sparsecomm --help`")
+
+
+def print_json(report: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(report, indent=1, allow_nan=False))

@@ -1,0 +1,185 @@
+"""Reports as tables on standard output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from sparsecomm.product import Product
+from sparsecomm.topology import Level, Topology
+
+Json = dict[str, Any]
+
+
+def show_plan(report: Json) -> None:
+    """Print what every strategy would move, and which was chosen."""
+    console = Console()
+    _show_header(console, report)
+    console.print(_strategy_table(report, report["chosen"], {}))
+    _show_bounds(console, report)
+    console.print(f"planned in {report['seconds']:.2f} s")
+
+
+def show_spmm(report: Json) -> None:
+    """Print what every strategy would move, how long the chosen one took, and whether it was right."""
+    console = Console()
+    _show_header(console, report)
+    median = report["time_s"]["median"]
+    console.print(_strategy_table(report, report["chosen"], {report["chosen"]: median}))
+    _show_bounds(console, report)
+    times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
+    what = "A.T @ X" if report["transpose"] else "A @ X"
+    console.print(f"{what} on {report['ranks']} ranks: {times}")
+    console.print(
+        f"predicted times are for the links of {report['topology']['name']} as its levels describe them; "
+        "measured times are of this machine"
+    )
+    console.print("executed rows, bytes and messages of every level equal the plan")
+    if report["verified"] is not None:
+        verdict = "verified against scipy" if report["verified"] else "WRONG: differs from scipy"
+        console.print(f"{verdict}, max error {report['max_error']:.1e}")
+
+
+def show_partition(report: Json) -> None:
+    """Print balance and the volumes that the partition leaves."""
+    console = Console()
+    _show_header(console, report)
+    console.print(_strategy_table(report, "", {}))
+    _show_bounds(console, report)
+
+
+def show_nodes(product: Product) -> None:
+    """Print the rows into and out of every node, the busiest first; at most the first twenty."""
+    topology = product.topology
+    num_in, num_out = _node_rows(product)
+    table = Table(title="network rows by node", title_justify="left")
+    for name in ("node", "ranks", "in", "out"):
+        table.add_column(name, justify="right")
+    ranks = np.bincount(topology.rank_to_node, minlength=topology.num_nodes)
+    order = np.argsort(-np.maximum(num_in, num_out), kind="stable")[:20]
+    for node in order:
+        table.add_row(*(f"{int(value):,}" for value in (node, ranks[node], num_in[node], num_out[node])))
+    Console().print(table)
+    if topology.num_nodes > order.size:
+        print(f"and {topology.num_nodes - order.size} nodes with fewer")
+
+
+def show_topology(topology: Topology) -> None:
+    """Print the levels with what they cost, and the tree of small topologies."""
+    table = Table(title=str(topology), title_justify="left")
+    for name in ("level", "groups", "ranks a group", "latency", "bandwidth of a port", "ports", "load/store"):
+        table.add_column(name, justify="left" if name == "level" else "right")
+    for number, level in enumerate(topology.levels):
+        table.add_row(*_level_row(topology, number, level))
+    console = Console()
+    console.print(table)
+    if topology.num_ranks <= 64:
+        console.print(_tree(topology))
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits and the unit that suits it."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def _show_header(console: Console, report: Json) -> None:
+    matrix, topology, partition = report["matrix"], report["topology"], report["partition"]
+    balance = partition["imbalance"]
+    console.print(
+        f"{matrix['name']}: {matrix['rows']:,} x {matrix['cols']:,}, {matrix['nnz']:,} nonzeros", highlight=False
+    )
+    console.print(
+        f"{topology['name']}: {topology['ranks']} ranks on {topology['nodes']} nodes, "
+        f"levels {' < '.join(topology['levels'])}",
+        highlight=False,
+    )
+    console.print(
+        f"partition {partition['method']}: {partition['seconds']:.2f} s, "
+        f"imbalance (max/mean) rows {balance['rows']:.2f}, "
+        f"nonzeros {balance['nnz']:.2f}, nonzeros of nodes {balance['node_nnz']:.2f}",
+        highlight=False,
+    )
+    if "width" in report:
+        console.print(f"X has {report['width']} columns of {report['dtype']}", highlight=False)
+
+
+def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:
+    """Lay out rows and MB per level, network savings against direct, and times."""
+    levels = list(reversed(report["topology"]["levels"]))
+    table = Table()
+    table.add_column("strategy")
+    for level in levels:
+        table.add_column(f"{level} rows", justify="right")
+        table.add_column("MB", justify="right")
+    for name in ("saved", "messages", "predicted", *(["measured"] if measured else [])):
+        table.add_column(name, justify="right")
+    base = report["strategies"]["direct"]["rows"][levels[0]]
+    for name, found in report["strategies"].items():
+        volumes = [cell for level in levels for cell in (f"{found['rows'][level]:,}", _megabytes(found, level))]
+        saved = f"{100 * (1 - found['rows'][levels[0]] / base):.1f} %" if base else "-"
+        cells = [saved, f"{sum(found['messages'].values()):,}", seconds(found["predicted_s"])]
+        times = [seconds(measured[name]) if name in measured else ""] if measured else []
+        bold = "bold" if name == chosen else None
+        table.add_row(f"{name} *" if name == chosen else name, *volumes, *cells, *times, style=bold)
+    return table
+
+
+def _megabytes(found: Json, level: str) -> str:
+    return f"{found['bytes'][level] / 1e6:,.2f}"
+
+
+def _show_bounds(console: Console, report: Json) -> None:
+    network = report["topology"]["levels"][-1]
+    minimum, lower = report["two_party_minimum"]["network"], report["lower_bound"]
+    console.print(
+        f"{network} rows: two-party minimum {minimum:,}, lower bound {lower['network']:,} "
+        f"(busiest node {lower['busiest_node']:,}); saved = against direct"
+    )
+
+
+def _node_rows(product: Product) -> tuple[Any, Any]:
+    """Return network rows into and out of every node for the whole product."""
+    node, num_nodes = product.topology.rank_to_node, product.topology.num_nodes
+    outermost = product.topology.num_levels - 1
+    num_in, num_out = np.zeros(num_nodes, dtype=np.int64), np.zeros(num_nodes, dtype=np.int64)
+    for plan, into, out in ((product.gather, "dst", "src"), (product.scatter, "src", "dst")):
+        for stage in plan.stages:
+            if stage.level == outermost:
+                num_in += np.bincount(node[getattr(stage, into)], minlength=num_nodes)
+                num_out += np.bincount(node[getattr(stage, out)], minlength=num_nodes)
+    return num_in, num_out
+
+
+def _level_row(topology: Topology, number: int, level: Level) -> list[str]:
+    sizes = np.bincount(topology.group_of(number))
+    size = str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()}-{sizes.max()}"
+    return [
+        level.name,
+        f"{topology.num_groups(number):,}",
+        size,
+        seconds(level.latency_s),
+        f"{level.bandwidth_Bps / 1e9:.3g} GB/s",
+        str(level.ports),
+        "yes" if level.load_store else "no",
+    ]
+
+
+def _tree(topology: Topology) -> Tree:
+    root = Tree(topology.levels[-1].name)
+    branches: dict[tuple[int, int], Tree] = {(topology.num_levels - 1, 0): root}
+    for rank in range(topology.num_ranks):
+        parent = root
+        for level in range(topology.num_levels - 2, -1, -1):
+            group = int(topology.group_of(level)[rank])
+            if (level, group) not in branches:
+                branches[level, group] = parent.add(f"{topology.levels[level].name} {group}")
+            parent = branches[level, group]
+        parent.add(f"rank {rank}")
+    return root
