@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.guard import Guard
 from sparsecomm.collectives.peers import check_peers
 from sparsecomm.collectives.run import Run
-from sparsecomm.collectives.transport.base import Transport, agreed
+from sparsecomm.collectives.transport.base import Transport, agreed, give_way
 from sparsecomm.errors import ExchangeError, InputError, PlanError
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import IntGlobal
@@ -92,6 +92,14 @@ class Exchange:
             self.close()
         else:
             self._guard.fail(error)
+
+    @property
+    def width(self) -> int:
+        return self.form.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.form.dtype
 
     @property
     def executed(self) -> Executed:
@@ -224,7 +232,7 @@ class Exchange:
             run.advance(arrivals)
             moved |= bool(arrivals)
         if not moved:
-            time.sleep(0)  # there may be more ranks than cores
+            give_way()
 
 
 class Pending:

@@ -21,7 +21,7 @@ class Message:
         stage: number of the stage in the plan.
         level: of the stage.
         peer: the other rank.
-        slots: (num_rows,) int64 slots, read in place order by the sender and written in it by the receiver.
+        slots: (num_rows,) int64, in the order in which the rows lie in the message.
         fresh: (num_rows,) whether the slot is empty until then: neither given rows nor written by an earlier message.
     """
 

@@ -50,7 +50,8 @@ class _World:
 
     def __init__(self, num_ranks: int, deadline_s: float, max_bytes: int) -> None:
         self.num_ranks, self.deadline_s, self.max_bytes = num_ranks, deadline_s, max_bytes
-        self.failed_rank, self.cause = -1, None  # type: int, BaseException | None
+        self.failed_rank = -1
+        self.cause: BaseException | None = None
         lock = threading.RLock()
         self._lock = lock
         self._woken = [threading.Condition(lock) for _ in range(num_ranks)]
@@ -190,6 +191,12 @@ class LocalTransport:
 
     def __repr__(self) -> str:
         return f"LocalTransport(rank={self._rank}, num_ranks={self.num_ranks})"
+
+    def __enter__(self) -> LocalTransport:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
 
     @property
     def rank(self) -> int:

@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 import numpy as np
 
-from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
+from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, give_way, raise_agreed
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
 from sparsecomm.collectives.transport.nbx import sparse_exchange
 from sparsecomm.collectives.transport.packing import pack_rows, unpack_rows
@@ -105,7 +105,7 @@ class MpiTransport:
         """
         given = np.ascontiguousarray(values)
         result = np.empty_like(given)
-        self.comm.Allreduce(given, result, op=_reduction(op, given))
+        _complete(self.comm.Iallreduce(given, result, op=_reduction(op, given)))
         return result.reshape(np.shape(values))
 
     def collect(self, values: IntGlobal) -> IntGlobal:
@@ -114,7 +114,7 @@ class MpiTransport:
         Note: Collective over comm.
         """
         result = np.empty(self._num_ranks, dtype=np.int64)
-        self.comm.Allgather(np.ascontiguousarray(values, dtype=np.int64), result)
+        _complete(self.comm.Iallgather(np.ascontiguousarray(values, dtype=np.int64), result))
         return result
 
     def agree(self, error: BaseException | None) -> None:
@@ -122,7 +122,7 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
-        if self.comm.allreduce(error is not None, op=MPI.LOR):
+        if self.reduce(np.array([error is not None]), "max")[0]:
             given = self.comm.allgather(Report.of(self._rank, error))
             raise_agreed(error, [report for report in given if report is not None])
 
@@ -138,7 +138,7 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
-        self.comm.Barrier()
+        _complete(self.comm.Ibarrier())
 
     def duplicate(self) -> MpiTransport:
         """Return a transport over a duplicate of the communicator.
@@ -183,6 +183,11 @@ def topology_of(comm: MPI.Intracomm) -> Topology:
     return Topology.from_nodes(rank_to_node)
 
 
+def _complete(request: MPI.Request) -> None:
+    while not request.Test():
+        give_way()
+
+
 def _reduction(op: Literal["sum", "max"], values: Column) -> MPI.Op:
     if values.dtype == np.bool_:
         return MPI.LOR
@@ -215,7 +220,8 @@ def install_abort_hooks() -> None:
         _abort(lambda: last_words(*error))
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
-        _abort(lambda: thread_words(args))
+        if args.exc_type is not SystemExit:  # which ends a thread quietly
+            _abort(lambda: thread_words(args))
 
     sys.excepthook, threading.excepthook = on_main, on_thread
 

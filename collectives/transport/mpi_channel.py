@@ -7,7 +7,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, split
+from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, give_way, split
 from sparsecomm.errors import ExchangeError
 
 _Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
@@ -63,7 +63,9 @@ class MpiChannel:
         # A piece may land without its message being whole.
         arrivals: list[Arrival] = []
         while self._landing.num_open and not arrivals:
-            arrivals = self._arrivals(MPI.Request.Waitsome)
+            arrivals = self._arrivals(MPI.Request.Testsome)
+            if not arrivals:
+                give_way()
         return arrivals
 
     def sent(self) -> bool:
@@ -74,10 +76,8 @@ class MpiChannel:
         return True
 
     def finish(self) -> None:
-        with self._errors:
-            if self._posted:
-                MPI.Request.Waitall(self._posted)
-        self._posted = []
+        while not self.sent():
+            give_way()
 
     def close(self) -> None:
         if self._closed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from mpi4py import MPI
 
 import numpy as np
 
-from sparsecomm.collectives.transport.base import Bytes, split
+from sparsecomm.collectives.transport.base import Bytes, give_way, split
 
 
 def sparse_exchange(comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_bytes: int) -> dict[int, Bytes]:
@@ -46,7 +45,7 @@ def sparse_exchange(comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_b
         elif barrier.Test():
             break
         else:
-            time.sleep(0)  # there may be more ranks than cores
+            give_way()
     own = {comm.rank: blocks[comm.rank]} if comm.rank in blocks else {}
     return {peer: part[0] if len(part) == 1 else np.concatenate(part) for peer, part in pieces.items()} | own
 

@@ -38,8 +38,8 @@ def test_part_of_the_world(comm: MPI.Intracomm) -> None:
 
 @pytest.mark.mpi
 def test_many_transports_in_turn(comm: MPI.Intracomm) -> None:
-    """Every communicator is freed: an MPI has a few thousand of them."""
-    for _ in range(3000):
+    """Every communicator is freed: MPICH has 2048 of them."""
+    for _ in range(2200):
         MpiTransport(comm).close()
 
 
