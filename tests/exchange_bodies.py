@@ -463,6 +463,7 @@ def check_agree(transport: Transport) -> None:
     with pytest.raises(InputError, match="no such file" if rank == last else f"^rank {last}: no such file$") as caught:
         transport.agree(own if rank == last else None)
     assert (caught.value is own) == (rank == last)
+    assert caught.value.agreed
     with pytest.raises(ZeroDivisionError if rank == 0 else ExchangeError, match="why"):
         transport.agree(ZeroDivisionError("why") if rank == 0 else None)
     with pytest.raises(PlanError, match=f"of {rank}"):
