@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import tomllib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsecomm.errors import InputError
 from sparsecomm.typing import IntGlobal, IntRank, frozen
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MAX_RANKS: Final = 1 << 24
 
@@ -48,16 +48,9 @@ class Level:
             raise InputError(f"level {self.name!r}: ports is {self.ports!r}; give a whole number of at least 1")
 
 
-# Bandwidths of Summit: REFERENCE "Topology numbers" (wikichip and the chart of the Bisection_Bandwidth_Tester):
-# NVLink 50 GB/s a pair and direction, X-Bus 32, two EDR rails of 12.5. The others are one round figure for each
-# class of link. All latencies are assumed; `sparsecomm calibrate` is to replace both by measurements.
+# One round figure for each class of link, assumed; `sparsecomm calibrate` is to replace them by measurements.
 _NODE = Level("node", 2e-6, 50e9, ports=1, load_store=True)
 _NETWORK = Level("network", 5e-6, 12.5e9, ports=1)
-_SUMMIT = (
-    Level("socket", 2e-6, 50e9, ports=2, load_store=True),
-    Level("node", 3e-6, 32e9, ports=1, load_store=True),
-    Level("network", 5e-6, 12.5e9, ports=2),
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,40 +171,71 @@ class Topology:
         try:
             levels = tuple(Level(**level) for level in data["levels"])
             inner = np.asarray(data["groups"], dtype=np.int64)
-            return _tree(str(data["name"]), levels, list(inner))
+            return make_tree(str(data["name"]), levels, list(inner))
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise InputError(f"not the description of a topology: {err}") from err
 
     @staticmethod
     def from_nodes(rank_to_node: npt.ArrayLike, name: str = "detected") -> Topology:
         """Make a two-level topology from the node number of every rank."""
-        return _tree(name, (_NODE, _NETWORK), [np.asarray(rank_to_node)])
+        return make_tree(name, (_NODE, _NETWORK), [np.asarray(rank_to_node)])
 
     @staticmethod
     def parse(spec: str) -> Topology:
         """Make the topology that a command line names.
 
         Args:
-            spec: `uniform:NxG` (N nodes of G ranks), `nodes:3,3,1` (uneven), `summit:N` (2 sockets of 3 a node) or
-                the path of a TOML file.
+            spec: `uniform:NxG` (N nodes of G ranks), `nodes:3,3,1` (uneven), a machine that is known (`summit:N`,
+                `frontier:N`, `perlmutter:N`, `dgx-h100:N`), or the path of a TOML file.
 
         Raises:
             InputError: `spec` is none of these or has no ranks.
         """
-        kind, _, argument = spec.partition(":")
-        if kind in _PRESETS:
-            return replace(_PRESETS[kind](argument, spec), name=spec)
-        if spec.endswith(".toml"):
-            return _read_toml(Path(spec))
-        raise InputError(f"unknown topology {spec!r}; give one of {', '.join(_FORMS)} or a .toml file")
+        from sparsecomm.presets import parse_topology
 
+        return parse_topology(spec)
 
-_FORMS = ("uniform:NxG", "nodes:G1,G2,...", "summit:N")
+    def to_toml(self) -> str:
+        """Return the text of a file that `parse` makes the same topology of.
+
+        Example:
+            >>> print(Topology.parse("nodes:2,1").to_toml().splitlines()[1])
+            tree = [2, 1]
+        """
+        from sparsecomm.topology_toml import to_toml
+
+        return to_toml(self)
+
+    def to_networkx(self) -> nx.DiGraph[tuple[str, int]]:
+        """Return the tree as a directed graph, from the outermost group down to the ranks.
+
+        A node is `(level name, group)`, or `("rank", rank)`; groups carry what a copy inside them costs
+        (`latency_s`, `bandwidth_Bps`, `ports`, `load_store`).
+
+        Example:
+            >>> tree = Topology.parse("uniform:2x2").to_networkx()
+            >>> sorted(tree.successors(("node", 1)))
+            [('rank', 2), ('rank', 3)]
+        """
+        import networkx as nx
+
+        tree: nx.DiGraph[tuple[str, int]] = nx.DiGraph(name=self.name)
+        for number, level in enumerate(self.levels):
+            cost = {name: value for name, value in asdict(level).items() if name != "name"}
+            tree.add_nodes_from(((level.name, group) for group in range(self.num_groups(number))), **cost)
+        names = ["rank", *self.level_names]
+        for inner in range(-1, self.num_levels - 1):
+            outer = self.group_of(inner + 1)[self.first_of_group(inner)].tolist()
+            tree.add_edges_from(((names[inner + 2], up), (names[inner + 1], group)) for group, up in enumerate(outer))
+        return tree
 
 
 def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
     if groups.ndim != 2 or groups.shape[0] != len(levels) or len(levels) < 2:
         raise InputError(f"topology {name!r}: groups must be (num_levels, num_ranks) with at least two levels")
+    names = ["rank", *(level.name for level in levels)]
+    if len(set(names)) < len(names):
+        raise InputError(f"topology {name!r}: levels {names[1:]} need names of their own, other than 'rank'")
     if groups.shape[1] == 0:
         raise InputError(f"topology {name!r} has 0 ranks; give at least one node with at least one rank")
     if np.unique(groups[-1]).size != 1:
@@ -222,85 +246,8 @@ def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
             raise InputError(f"topology {name!r}: a group lies in two groups of the next level")
 
 
-def _tree(name: str, levels: tuple[Level, ...], inner: list[np.ndarray[Any, Any]]) -> Topology:
+def make_tree(name: str, levels: tuple[Level, ...], inner: list[np.ndarray[Any, Any]]) -> Topology:
+    """Make a topology from `rank_to_group` of every level but the outermost, inner to outer, however numbered."""
     if not inner:
         raise InputError(f"topology {name!r} has only the outermost level; give at least two")
-    # Groups keep their own numbers here, however large; the topology numbers them anew.
     return Topology(name, levels, np.stack([*inner, np.zeros_like(inner[0])]))
-
-
-def _number(text: str, spec: str, form: str, least: int = 1) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise InputError(f"topology {spec!r}: {text!r} is not a whole number; the form is {form}") from None
-    if not least <= value <= MAX_RANKS:
-        raise InputError(f"topology {spec!r}: {value} is not between {least} and {MAX_RANKS}; the form is {form}")
-    return value
-
-
-def _check_size(num_ranks: int, spec: str) -> None:
-    if num_ranks > MAX_RANKS:
-        raise InputError(f"topology {spec!r} has {num_ranks} ranks; at most {MAX_RANKS} are supported")
-
-
-def _uniform(argument: str, spec: str) -> Topology:
-    nodes, _, per_node = argument.partition("x")
-    n, g = (_number(text, spec, "uniform:NxG") for text in (nodes, per_node))
-    _check_size(n * g, spec)
-    return Topology.from_nodes(np.arange(n * g) // g)
-
-
-def _nodes(argument: str, spec: str) -> Topology:
-    sizes = [_number(text, spec, "nodes:G1,G2,...") for text in argument.split(",")]
-    _check_size(sum(sizes), spec)
-    return Topology.from_nodes(np.repeat(np.arange(len(sizes)), sizes))
-
-
-def _summit(argument: str, spec: str) -> Topology:
-    num_ranks = 6 * _number(argument, spec, "summit:N")
-    _check_size(num_ranks, spec)
-    ranks = np.arange(num_ranks)
-    return _tree(spec, _SUMMIT, [ranks // 3, ranks // 6])
-
-
-_PRESETS: Final[dict[str, Callable[[str, str], Topology]]] = {
-    "uniform": _uniform,
-    "nodes": _nodes,
-    "summit": _summit,
-}
-
-
-def _read_toml(path: Path) -> Topology:
-    """Read `tree` (nested lists whose leaves count the ranks of an innermost group) and `[[levels]]`."""
-    try:
-        data = tomllib.loads(path.read_text())
-        levels = tuple(Level(**level) for level in data["levels"])
-        return _tree(str(data.get("name", path.stem)), levels, _flatten(data["tree"], len(levels)))
-    except FileNotFoundError:
-        raise InputError(f"no topology file {path}") from None
-    except (KeyError, OSError, TypeError, ValueError) as err:
-        raise InputError(
-            f"{path} is not a topology: {err}; it needs `tree` and `[[levels]]`, see docs/topology.md"
-        ) from err
-
-
-def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
-    """Return `rank_to_group` of every level but the outermost, inner to outer, of nested lists of rank counts."""
-    paths: list[tuple[int, ...]] = []
-
-    def walk(branch: Any, path: tuple[int, ...]) -> None:
-        if isinstance(branch, list):
-            for index, child in enumerate(branch):
-                walk(child, (*path, index))
-        elif isinstance(branch, int) and branch >= 0 and len(path) == num_levels - 1:
-            if len(paths) + branch > MAX_RANKS:
-                raise ValueError(f"it has more than {MAX_RANKS} ranks")
-            paths.extend([path] * branch)
-        else:
-            raise ValueError(f"tree must be lists nested {num_levels - 1} deep around rank counts")
-
-    walk(tree, ())
-    ids = [{p[:depth]: i for i, p in enumerate(dict.fromkeys(q[:depth] for q in paths))} for depth in range(num_levels)]
-    by_depth = [np.array([ids[d][p[:d]] for p in paths]) for d in range(num_levels - 1, 0, -1)]
-    return [np.unique(row, return_inverse=True)[1] for row in by_depth]
