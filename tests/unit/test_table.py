@@ -82,7 +82,7 @@ def test_sort_order_is_stable(kind: str, size: int) -> None:
     assert sort_order(keys).tolist() == sorted(range(size), key=rows.__getitem__)
 
 
-@pytest.mark.parametrize("bits", [20, 30, 31, 32, 61, 62, 63])
+@pytest.mark.parametrize("bits", [20, 30, 31, 32, 56, 57, 58, 59, 60, 61, 62, 63])
 def test_key_widths_around_the_packing_limit(bits: int) -> None:
     rng = np.random.default_rng(bits)
     for other in (0, 1, 2, 31, 32):
