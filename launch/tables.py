@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 def show_plan(report: Json) -> None:
     """Print what every strategy would move, and which was chosen."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     _show_header(console, report)
     console.print(_strategy_table(report, report["chosen"], {}))
     _show_bounds(console, report)
@@ -26,7 +26,7 @@ def show_plan(report: Json) -> None:
 
 def show_spmm(report: Json) -> None:
     """Print what every strategy would move, how long the chosen one took, and whether it was right."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     _show_header(console, report)
     median = report["time_s"]["median"]
     console.print(_strategy_table(report, report["chosen"], {report["chosen"]: median}))
@@ -46,7 +46,7 @@ def show_spmm(report: Json) -> None:
 
 def show_partition(report: Json) -> None:
     """Print balance and the volumes that the partition leaves."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     _show_header(console, report)
     console.print(_strategy_table(report, "", {}))
     _show_bounds(console, report)
@@ -75,7 +75,7 @@ def show_topology(topology: Topology) -> None:
         table.add_column(name, justify="left" if name == "level" else "right")
     for number, level in enumerate(topology.levels):
         table.add_row(*_level_row(topology, number, level))
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     if topology.num_ranks <= 64:
         console.print(_tree(topology))
@@ -98,41 +98,36 @@ def _show_header(console: Console, report: Json) -> None:
     console.print(
         f"{topology['name']}: {topology['ranks']} ranks on {topology['nodes']} nodes, "
         f"levels {' < '.join(topology['levels'])}",
-        highlight=False,
     )
     console.print(
         f"partition {partition['method']}: {partition['seconds']:.2f} s, "
         f"imbalance (max/mean) rows {balance['rows']:.2f}, "
         f"nonzeros {balance['nnz']:.2f}, nonzeros of nodes {balance['node_nnz']:.2f}",
-        highlight=False,
     )
     if "width" in report:
-        console.print(f"X has {report['width']} columns of {report['dtype']}", highlight=False)
+        console.print(f"X has {report['width']} columns of {report['dtype']}")
 
 
 def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:
-    """Lay out rows and MB per level, network savings against direct, and times."""
-    levels = list(reversed(report["topology"]["levels"]))
+    """Lay out rows, MB and savings per level, messages and times, one column for each strategy."""
+    found = report["strategies"]
     table = Table()
-    table.add_column("strategy")
+    table.add_column("level")
+    table.add_column("")
+    for name in found:
+        table.add_column(f"{name} *" if name == chosen else name, justify="right")
+    levels = list(reversed(report["topology"]["levels"]))
     for level in levels:
-        table.add_column(f"{level} rows", justify="right")
-        table.add_column("MB", justify="right")
-    for name in ("saved", "messages", "predicted", *(["measured"] if measured else [])):
-        table.add_column(name, justify="right")
-    base = report["strategies"]["direct"]["rows"][levels[0]]
-    for name, found in report["strategies"].items():
-        volumes = [cell for level in levels for cell in (f"{found['rows'][level]:,}", _megabytes(found, level))]
-        saved = f"{100 * (1 - found['rows'][levels[0]] / base):.1f} %" if base else "-"
-        cells = [saved, f"{sum(found['messages'].values()):,}", seconds(found["predicted_s"])]
-        times = [seconds(measured[name]) if name in measured else ""] if measured else []
-        bold = "bold" if name == chosen else None
-        table.add_row(f"{name} *" if name == chosen else name, *volumes, *cells, *times, style=bold)
+        table.add_row(level, "rows", *(f"{entry['rows'][level]:,}" for entry in found.values()))
+        table.add_row("", "MB", *(f"{entry['bytes'][level] / 1e6:,.2f}" for entry in found.values()))
+    base = found["direct"]["rows"][levels[0]]
+    saved = [f"{100 * (1 - entry['rows'][levels[0]] / base):.1f} %" if base else "-" for entry in found.values()]
+    table.add_row("all", f"{levels[0]} rows saved", *saved)
+    table.add_row("", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
+    table.add_row("", "predicted", *(seconds(entry["predicted_s"]) for entry in found.values()))
+    if measured:
+        table.add_row("", "measured", *(seconds(measured[name]) if name in measured else "" for name in found))
     return table
-
-
-def _megabytes(found: Json, level: str) -> str:
-    return f"{found['bytes'][level] / 1e6:,.2f}"
 
 
 def _show_bounds(console: Console, report: Json) -> None:
@@ -140,7 +135,7 @@ def _show_bounds(console: Console, report: Json) -> None:
     minimum, lower = report["two_party_minimum"]["network"], report["lower_bound"]
     console.print(
         f"{network} rows: two-party minimum {minimum:,}, lower bound {lower['network']:,} "
-        f"(busiest node {lower['busiest_node']:,}); saved = against direct"
+        f"(busiest node {lower['busiest_node']:,})"
     )
 
 
