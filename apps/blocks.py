@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,19 @@ from scipy.sparse import csr_array
 from sparsecomm.collectives.copies import build_rank_plan
 from sparsecomm.collectives.direct import direct_copies
 from sparsecomm.collectives.exchange import Exchange
-from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.base import Transport, agreed
+from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.layout import Layout
 from sparsecomm.pattern import Pattern
-from sparsecomm.plan import RankPlan
+from sparsecomm.plan import RankPlan, any_at
 from sparsecomm.product import RankProduct
 from sparsecomm.table import Table
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
 Values = npt.NDArray[Any]
+_FOREIGN: Final = "the product was made for another matrix"
 
 
 class Blocks:
@@ -38,12 +40,15 @@ class Blocks:
         any_via: whether some rank's via block has nonzeros.
         nnz: nonzeros of the own rows, whoever multiplies them.
 
+    Raises:
+        InputError: on every rank, when the product was made for a matrix of another structure.
+
     Note: Collective over comm.
     """
 
     def __init__(self, rows: csr_array[Any], product: RankProduct, topology: Topology, transport: Transport) -> None:
         nonzeros = _nonzeros(rows, product)
-        multiplier = _multipliers(nonzeros, product)
+        multiplier = agreed(transport, lambda: _multipliers(nonzeros, product))
         offsets = np.concatenate([[0], np.cumsum(transport.collect(np.array([rows.nnz], dtype=np.int64)))])
         self._plan: RankPlan | None = None
         away = multiplier != product.rank
@@ -60,8 +65,9 @@ class Blocks:
         self.update(rows.data)
 
     def _set_blocks(self, mine: Table, product: RankProduct) -> None:
-        row, row_ghost = _local(mine["row"], product.scatter)
-        col, col_ghost = _local(mine["col"], product.gather)
+        (row, row_ghost), (col, col_ghost) = agreed(
+            self._transport, lambda: (_local(mine["row"], product.scatter), _local(mine["col"], product.gather))
+        )
         sides = [
             (product.scatter.num_own, product.scatter.num_ghost),
             (product.gather.num_own, product.gather.num_ghost),
@@ -99,13 +105,29 @@ def _multipliers(nonzeros: Table, product: RankProduct) -> IntRank:
     """Return the rank that multiplies each nonzero of this rank's rows."""
     multiplier = nonzeros.rank.copy()
     own = product.layouts.cols.own_rows(product.rank)
-    multiplier[(nonzeros["col"] < own.start) | (nonzeros["col"] >= own.stop)] = product.multiplier
+    remote = np.flatnonzero((nonzeros["col"] < own.start) | (nonzeros["col"] >= own.stop))
+    given, num_ranks = product.multiplier, product.layouts.rows.num_ranks
+    if given.shape != remote.shape:
+        raise InputError(
+            f"{_FOREIGN}: it names {given.size} multipliers for the {remote.size} remote nonzeros of rank "
+            f"{product.rank}; plan this matrix"
+        )
+    if given.size and (given.min() < 0 or given.max() >= num_ranks):
+        raise InputError(f"the product has multipliers outside ranks 0 .. {num_ranks - 1}; plan again")
+    multiplier[remote] = given
     return multiplier
 
 
 def _local(rows: IntGlobal, plan: RankPlan) -> tuple[IntGlobal, npt.NDArray[np.bool_]]:
-    """Return the place of global rows among the own or the ghost rows, and which of the two it is."""
+    """Return the place of global rows among the own or the ghost rows, and which of the two it is.
+
+    Raises:
+        InputError: a row is neither.
+    """
     ghost = (rows < plan.start) | (rows >= plan.start + plan.num_own)
-    local = rows - plan.start
-    local[ghost] = np.searchsorted(plan.ghost_rows, rows[ghost])
+    local, wanted = rows - plan.start, rows[ghost]
+    local[ghost] = np.searchsorted(plan.ghost_rows, wanted)
+    missing = any_at(np.append(plan.ghost_rows, -1)[local[ghost]] != wanted)
+    if missing >= 0:
+        raise InputError(f"{_FOREIGN}: it brings rank {plan.rank} no row {wanted[missing]}; plan this matrix")
     return local, ghost

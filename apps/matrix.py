@@ -57,7 +57,7 @@ class DistMatrix:
         wire_dtype: npt.DTypeLike | None = None,
     ) -> None:
         self.transport = open_transport(comm)
-        self.transport.agree(_misfit(rows, product, topology, self.transport))
+        self.transport.agree(_misfit(rows, product.layouts, topology, self.transport))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
         self._wire = wire_dtype
@@ -85,6 +85,9 @@ class DistMatrix:
             strategy: a name, a `Strategy`, or `auto` for the least predicted time at `width`.
             width: columns of X that `auto` predicts for.
             wire_dtype: what rows are rounded to on their way.
+
+        Raises:
+            InputError: on every rank, when the parts do not fit each other or there is no such strategy.
 
         Note: Collective over comm.
         """
@@ -153,6 +156,7 @@ class DistMatrix:
 
     def own_buffer(self, plan: str, width: int, dtype: np.dtype[Any]) -> Dense:
         """Return the memory that the exchange of `plan` (`gather` or `scatter`) starts from without a copy."""
+        self.check_open()
         part: RankPlan = getattr(self.product, plan)
         if not part.stages:
             return np.empty((part.num_own, width), dtype=dtype)
@@ -169,7 +173,7 @@ class DistMatrix:
 
         Note: Collective over comm.
         """
-        self._check_open()
+        self.check_open()
         wrong = None
         if data.shape != (self._blocks.nnz,):
             wrong = InputError(f"update_values needs {self._blocks.nnz} values, not an array of shape {data.shape}")
@@ -185,6 +189,7 @@ class DistMatrix:
 
         Note: Collective over comm.
         """
+        self.check_open()
         return distribute(x, self.product.layouts.cols, self.transport, root)
 
     def collect(self, y: Dense, root: int = 0) -> Dense | None:
@@ -196,6 +201,7 @@ class DistMatrix:
 
         Note: Collective over comm.
         """
+        self.check_open()
         return collect(y, self.product.layouts.rows, self.transport, root)
 
     def close(self) -> None:
@@ -210,12 +216,17 @@ class DistMatrix:
             exchange.close()
         self.transport.close()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse to go on after `close`.
+
+        Raises:
+            RuntimeError: the matrix is closed.
+        """
         if self._closed:
             raise RuntimeError("this DistMatrix is closed")
 
     def _exchange(self, plan: str, width: int, dtype: np.dtype[Any]) -> Exchange:
-        self._check_open()
+        self.check_open()
         key = (plan, width, dtype)
         if key not in self._exchanges:
             part: RankPlan = getattr(self.product, plan)
@@ -230,7 +241,7 @@ class DistMatrix:
         What others wait for comes first: ghosts are asked for, partial rows made and sent, and the own block, the
         largest, is multiplied while both are on their way.
         """
-        self._check_open()
+        self.check_open()
         gather, scatter = (getattr(self.product, plan) for plan in plans)
         if x.ndim not in (1, 2) or x.shape[0] != gather.num_own:
             raise InputError(f"rank {gather.rank} owns {gather.num_own} rows of X, not an array of shape {x.shape}")
@@ -308,6 +319,7 @@ class TransposedMatrix:
 
         Note: Collective over comm.
         """
+        self._matrix.check_open()
         return distribute(y, self._matrix.product.layouts.rows, self._matrix.transport, root)
 
     def collect(self, x: Dense, root: int = 0) -> Dense | None:
@@ -315,6 +327,7 @@ class TransposedMatrix:
 
         Note: Collective over comm.
         """
+        self._matrix.check_open()
         return collect(x, self._matrix.product.layouts.cols, self._matrix.transport, root)
 
 
@@ -329,8 +342,12 @@ def plan_rows(
 ) -> RankProduct:
     """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
 
+    Raises:
+        InputError: on every rank, when the parts do not fit each other or there is no such strategy.
+
     Note: Collective over comm.
     """
+    transport.agree(_misfit(rows, layouts, topology, transport))
     remote = Remote.of(rows, layouts, transport.held)
     if strategy == "auto":
         busiest = int(transport.reduce(np.array([rows.nnz], dtype=np.int64), "max")[0])
@@ -377,8 +394,13 @@ def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> De
         transport: over the ranks of the layout.
         root: the rank that gets Y.
 
+    Raises:
+        InputError: on every rank, when some rank gave another number of rows than it owns, or columns or a dtype that
+            the others do not have.
+
     Note: Collective over comm.
     """
+    _check_alike(y, layout, transport)
     rank = np.full(y.shape[0], transport.rank, dtype=np.int32)
     moved = transport.route(Table(rank, {"y": np.ascontiguousarray(y)}), np.full(y.shape[0], root, dtype=np.int32))
     if transport.rank != root:
@@ -387,11 +409,26 @@ def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> De
     return np.ascontiguousarray(moved["y"] if layout.old_to_new is None else moved["y"][layout.old_to_new])
 
 
-def _misfit(rows: csr_array[Any], product: RankProduct, topology: Topology, transport: Transport) -> InputError | None:
-    expected = (product.scatter.num_own, product.layouts.cols.num_rows)
-    ranks = {"layout": product.layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
+def _check_alike(y: Dense, layout: Layout, transport: Transport) -> None:
+    """Refuse parts of Y that do not make one block.
+
+    Note: Collective over comm.
+    """
+    owned, error = len(layout.own_rows(transport.rank)), None
+    if y.ndim not in (1, 2) or y.shape[0] != owned:
+        error = InputError(f"Y must have {owned} rows on rank {transport.rank}, not shape {y.shape}")
+    transport.agree(error)
+    first = transport.bcast((y.dtype.str, y.shape[1:]))
+    if (y.dtype.str, y.shape[1:]) != first:
+        error = InputError(f"Y is {y.dtype} with columns {y.shape[1:]}, but on rank 0 {first[0]} with {first[1]}")
+    transport.agree(error)
+
+
+def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:
+    ranks = {"layout": layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
     if len(set(ranks.values())) > 1:
         return InputError("numbers of ranks differ: " + ", ".join(f"{name} {count}" for name, count in ranks.items()))
+    expected = (len(layouts.rows.own_rows(transport.rank)), layouts.cols.num_rows)
     if rows.shape != expected:
-        return InputError(f"rank {product.rank} must bring rows of shape {expected}, not {rows.shape}")
+        return InputError(f"rank {transport.rank} must bring rows of shape {expected}, not {rows.shape}")
     return None

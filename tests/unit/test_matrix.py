@@ -1,0 +1,16 @@
+"""The distributed matrix with one thread per rank."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparsecomm.collectives.transport.local import run_local
+from tests import matrix_bodies
+
+RANKS = (1, 2, 3, 4, 7)
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("body", matrix_bodies.BODIES, ids=lambda body: body.__name__)
+def test_body(body: matrix_bodies.Callable[[matrix_bodies.Transport], None], num_ranks: int) -> None:
+    run_local(num_ranks, body, deadline_s=20)
