@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,17 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sparsecomm.apps.job import ReadyPlan, Share, bring, on_root
+from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
 from sparsecomm.apps.matrix import DistMatrix, TransposedMatrix
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategies import Candidate, candidates, choose
-from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
-from sparsecomm.errors import ExchangeError
-from sparsecomm.matrix_store import load_matrix
+from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.errors import ExchangeError, InputError
+from sparsecomm.io.csr import canonical
+from sparsecomm.matrix_store import load_matrix, renumber
+from sparsecomm.partition.registry import Partitioner, partition_rows
 from sparsecomm.pattern import Remote
 from sparsecomm.product import RankProduct
 from sparsecomm.topology import Topology
@@ -247,3 +252,72 @@ def max_error(matrix: csr_array[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) 
         ratio = np.divide(error, bound, out=np.where(error > 0, np.inf, 0.0), where=bound > 0)
         worst = max(worst, float(ratio.max(initial=0.0)))
     return worst
+
+
+def spmm(
+    matrix: csr_array[Any] | None,
+    x: npt.NDArray[Any] | None,
+    topology: Topology | str,
+    *,
+    comm: object | None = None,
+    method: str | Partitioner = "block",
+    strategy: str | Strategy = "auto",
+) -> npt.NDArray[Any] | None:
+    """Return A @ X, computed by the ranks of a topology: the whole way in one call, for trying things out.
+
+    Programs that multiply more than once keep a `DistMatrix`.
+
+    Args:
+        matrix: (m, n) with finite values, on rank 0; elsewhere None.
+        x: (n, k) or (n,), on rank 0; elsewhere None.
+        topology: or its name, for example `uniform:2x2`.
+        comm: an mpi4py communicator or a transport; None runs all ranks as threads of this process.
+        method: a partition method.
+        strategy: a strategy.
+
+    Returns:
+        (m, k) or (m,) on rank 0, None elsewhere.
+
+    Raises:
+        InputError: on every rank, when the parts do not fit each other.
+
+    Note: Collective over comm.
+
+    Example:
+        >>> from sparsecomm.io.matrix import read_matrix
+        >>> A, X = read_matrix("grid2d:16"), np.ones((256, 3))
+        >>> bool(np.allclose(spmm(A, X, "nodes:3,1"), A @ X))
+        True
+    """
+    machine = Topology.parse(topology) if isinstance(topology, str) else topology
+    if comm is None:
+        one = partial(_spmm, machine=machine, method=method, strategy=strategy)
+        return run_local(machine.num_ranks, lambda t: one(*((matrix, x) if t.rank == 0 else (None, None)), t))[0]
+    transport = open_transport(comm)
+    result = _spmm(matrix, x, transport, machine, method, strategy)
+    transport.close()
+    return result
+
+
+def _spmm(
+    matrix: csr_array[Any] | None,
+    x: npt.NDArray[Any] | None,
+    transport: Transport,
+    machine: Topology,
+    method: str | Partitioner,
+    strategy: str | Strategy,
+) -> npt.NDArray[Any] | None:
+    whole = on_root(transport, lambda: _whole(matrix))
+    layouts = on_root(transport, lambda: partition_rows(_whole(matrix), machine, method))
+    shared = bcast_layouts(layouts, transport)
+    dtype = transport.bcast(whole.dtype.str if whole is not None else None)
+    renumbered = renumber(whole, shared) if whole is not None else None
+    rows = scatter_rows(renumbered, shared, np.dtype(dtype), transport)
+    with DistMatrix.from_rows(rows, shared, machine, transport, strategy=strategy) as operator:
+        return operator.collect(operator @ operator.distribute(x))
+
+
+def _whole(matrix: csr_array[Any] | None) -> csr_array[Any]:
+    if matrix is None:
+        raise InputError("rank 0 must bring the matrix")
+    return canonical(csr_array(matrix))
