@@ -161,6 +161,29 @@ def distinct(keys: Sequence[Column]) -> list[Column]:
     return _unpack(packed[run_starts([packed])], keys, packing)
 
 
+def number(keys: Sequence[Column]) -> IntGlobal:
+    """Return for every row of `keys` the place of its value among the distinct rows, ascending, counted from 0."""
+    packing = _packing(keys)
+    if packing is None:
+        order = np.lexsort(tuple(reversed(keys)))
+        return _scattered(order, run_ids(run_starts([key[order] for key in keys])))
+    packed = _pack(keys, packing)
+    if (packed[1:] >= packed[:-1]).all():
+        return run_ids(run_starts([packed]))
+    if sum(bits for _, bits in packing) <= int(packed.size).bit_length():  # a flag for every value costs less to keep
+        present = np.zeros(int(packed.max()) + 1, dtype=np.bool_)
+        present[packed] = True
+        return run_ids(present)[packed]
+    order = _argsort_packed(packed)
+    return _scattered(order, run_ids(run_starts([packed[order]])))
+
+
+def _scattered(order: IntGlobal, values: IntGlobal) -> IntGlobal:
+    result = np.empty_like(values)
+    result[order] = values
+    return result
+
+
 def stable_order(key: Column, num_keys: int) -> IntGlobal:
     """Return the stable order of `key`, whose values are 0 .. num_keys - 1, in O(len + num_keys)."""
     if (key[1:] >= key[:-1]).all():

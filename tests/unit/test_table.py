@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sparsecomm.table import Offline, Table, distinct, run_ids, run_starts, sort_order, stable_order
+from sparsecomm.table import Offline, Table, distinct, number, run_ids, run_starts, sort_order, stable_order
 
 RANGES = {
     "few": (0, 3),
@@ -71,6 +71,16 @@ def test_distinct(kind: str, size: int) -> None:
     assert list(result.columns) == ["b", "a"]
     assert _rows(result, "b", "a") == sorted(set(_rows(table, "b", "a")))
     assert (result.rank.dtype, result["b"].dtype, result["a"].dtype) == (np.int32, np.int32, np.int64)
+
+
+@EACH
+@SIZES
+@pytest.mark.parametrize("ordered", [False, True])
+def test_number(kind: str, size: int, ordered: bool) -> None:
+    table = _table(kind, size).sort("a", "b") if ordered else _table(kind, size)
+    keys = list(zip(table.rank.tolist(), table["a"].tolist(), strict=True))
+    place = {key: i for i, key in enumerate(sorted(set(keys)))}
+    assert number([table.rank, table["a"]]).tolist() == [place[key] for key in keys]
 
 
 @EACH

@@ -97,6 +97,18 @@ def test_matching_with_twins(seed: int) -> None:
     assert _sizes(graphs, seed) == [_matching(graphs[group]) for group in sorted(graphs)]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_matching_of_trees_on_a_core(seed: int) -> None:
+    """Where every vertex that has a leaf is matched to one, new leaves appear until a core is left, or nothing."""
+    rng = np.random.default_rng(seed)
+    graphs: dict[int, set[tuple[int, int]]] = {}
+    for group in range(3):
+        core = {(int(a), int(b)) for a, b in rng.integers(0, 6, (9, 2)) if group}
+        tree = {(v, v) for v in range(40)} | {(v, int(rng.integers(0, v))) for v in range(1, 40)}
+        graphs[group] = core | set(sorted(tree)[: 20 * (group + 1)])
+    assert _sizes(graphs, seed) == [_matching(graphs[group]) for group in sorted(graphs)]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 7), (40, 40)])
 def test_matching_of_a_full_block(shape: tuple[int, int]) -> None:
     graph = {(i, j) for i in range(shape[0]) for j in range(shape[1])}
