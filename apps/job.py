@@ -16,9 +16,9 @@ from sparsecomm.apps.summary import Json, Loads, MatrixInfo
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError, SparseCommError
 from sparsecomm.layout import Layout, Layouts
-from sparsecomm.matrix_store import load_partition_header, load_partition_layouts, load_shard
+from sparsecomm.matrix_store import load_partition_header, load_partition_layouts, load_shard, partition_seconds
 from sparsecomm.product import RankProduct
-from sparsecomm.product_store import check_matrix, load_product_header, load_rank_product
+from sparsecomm.product_store import check_matrix, check_topology, load_product_header, load_rank_product
 from sparsecomm.store import Header
 from sparsecomm.table import Table
 from sparsecomm.topology import Topology
@@ -75,15 +75,16 @@ class ReadyPlan:
     product: RankProduct
 
     @staticmethod
-    def read(path: Path, transport: Transport) -> ReadyPlan:
+    def read(path: Path, topology: Topology, transport: Transport) -> ReadyPlan:
         """Read the header and this rank's shard.
 
         Raises:
-            InputError: on every rank, when it is damaged or for another number of ranks.
+            InputError: on every rank, when it is damaged or for another machine.
 
         Note: Collective over comm.
         """
         header = on_all(transport, lambda: load_product_header(path, transport.num_ranks))
+        on_all(transport, lambda: check_topology(path, header, topology))
         return ReadyPlan(path, header, on_all(transport, lambda: load_rank_product(path, header, transport.rank)))
 
     def check(self, info: MatrixInfo) -> None:
@@ -155,7 +156,7 @@ def bring(
         lambda: load_source(
             spec,
             topology,
-            method=method,
+            method=plan.header.get("partition", "planned") if plan else method,
             dtype=dtype,
             one_based=one_based,
             layouts=plan.product.layouts if plan else None,
@@ -177,12 +178,12 @@ def _from_shards(path: Path, transport: Transport, dtype: np.dtype[Any], plan: R
     say(f"reading the shards of {path}")
     header = on_all(transport, lambda: load_partition_header(path, transport.num_ranks))
     info = MatrixInfo(**header["matrix"])
-    layouts = on_all(transport, lambda: load_partition_layouts(path))
+    layouts = on_all(transport, lambda: load_partition_layouts(path, header))
     if plan is not None:
         on_all(transport, lambda: plan.check(info))
         on_all(transport, lambda: _check_same(path, layouts, plan))
-    rows = on_all(transport, lambda: load_shard(path, layouts, transport.rank).astype(dtype))
-    return Share(info, rows, layouts, header["method"], float(header.get("seconds", 0.0)), None)
+    rows = on_all(transport, lambda: load_shard(path, layouts, transport.rank, dtype))
+    return Share(info, rows, layouts, header["method"], partition_seconds(header), None)
 
 
 def _check_same(path: Path, layouts: Layouts, plan: ReadyPlan) -> None:

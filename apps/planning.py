@@ -65,7 +65,7 @@ class Planned:
         Raises:
             InputError: `path` exists and is not a directory that this library wrote.
         """
-        return save_product(path, self.product, self.remote, self.source.info.to_json())
+        return save_product(path, self.product, self.remote, self.source.info.to_json(), self.source.method)
 
 
 def judge_partition(source: Source, topology: Topology) -> Json:

@@ -21,6 +21,7 @@ from sparsecomm.matrix_store import (
     load_matrix,
     load_partition_header,
     load_partition_layouts,
+    partition_seconds,
     renumber,
     save_partition,
 )
@@ -84,7 +85,8 @@ def load_source(
     Args:
         spec: a file, a generator, or a partition directory.
         topology: the ranks to spread over.
-        method: a partition method, or a partition directory whose layout is to be used.
+        method: a partition method, or a partition directory whose layout is to be used; with `layouts`, what they
+            were made by.
         dtype: of the values; None keeps them as they are stored.
         one_based: whether an edge list counts from 1.
         balance, seed: of the partition method.
@@ -97,7 +99,7 @@ def load_source(
     """
     if is_partition(spec):
         return _from_directory(Path(spec), topology, dtype, say)
-    if not is_partition(method):
+    if layouts is None and not is_partition(method):
         check_method(method)
     say(f"reading {spec}")
     matrix = read_matrix(spec, dtype=dtype, one_based=one_based)
@@ -123,16 +125,15 @@ def _partition(
             f"partition {method} was made for matrix {header['matrix']['name']}, which has another structure than "
             f"{info.name}; partition {info.name}"
         )
-    return load_partition_layouts(Path(method))
+    return load_partition_layouts(Path(method), header)
 
 
 def _from_directory(path: Path, topology: Topology, dtype: npt.DTypeLike | None, say: Say) -> Source:
     header = load_partition_header(path, topology.num_ranks)
     say(f"reading the shards of {path}")
-    layouts = load_partition_layouts(path)
-    matrix = load_matrix(path, layouts)
-    matrix = matrix if dtype is None else csr_array(matrix.astype(dtype))
-    return Source(MatrixInfo(**header["matrix"]), matrix, layouts, header["method"], float(header.get("seconds", 0.0)))
+    layouts = load_partition_layouts(path, header)
+    matrix = load_matrix(path, layouts, dtype)
+    return Source(MatrixInfo(**header["matrix"]), matrix, layouts, header["method"], partition_seconds(header))
 
 
 def save_source(path: Path, source: Source, topology: Topology) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
-from sparsecomm.launch.commands import cluster, partition, plan, spmm, topology
+from sparsecomm.launch.commands import cluster, launch, partition, plan, spmm, topology
 
 DONE, FAILED, USAGE = 0, 1, 2
 
 _EPILOG = """MATRIX is a file (.mtx[.gz], .npz, METIS .graph[.gz], edge list .txt/.tsv/.edges[.gz]) or a generator:
 rmat:SCALE[:EDGEFACTOR[:SEED]], er:N:DEGREE[:SEED], grid2d:N[:M], grid3d:N, grid3d27:N, radixnet:N:LAYER.
-TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, or a .toml file."""
+TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, frontier:N, perlmutter:N, dgx-h100:N, or a
+.toml file."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sparsecomm {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the library does to standard error")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (plan, partition, spmm, topology, cluster):
+    for module in (plan, partition, spmm, topology, launch, cluster):
         command = module.add_parser(commands)
         command.epilog, command.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
         command.set_defaults(run=module.run)
@@ -39,7 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done and checked, 2 usage or bad input, 1 any other failure."""
-    args = make_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser().parse_args(given)
+    args.argv = given
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, stream=sys.stderr)
     try:
         code: int = args.run(args)

@@ -24,18 +24,20 @@ _SITE_VARIABLES: Final = ("SLURM_CLUSTER_NAME", "LMOD_SYSTEM_NAME", "PBS_O_HOST"
 
 
 def parse_map(text: str) -> tuple[int, ...]:
-    """Return the GPU of every local rank; numbers apart by commas or spaces.
+    """Return the GPU of every local rank; numbers apart by commas or spaces, the same for ranks that share one.
 
     Raises:
-        InputError: something else, or a GPU twice.
+        InputError: something else.
     """
     words = text.replace(",", " ").split()
     if not words or not all(word.isascii() and word.isdecimal() and len(word) < 6 for word in words):
         raise InputError(f"GPU map {text!r} is not a list of GPU numbers, one for each rank of a node: 4,5,2,3,6,7,0,1")
-    numbers = tuple(int(word) for word in words)
-    if len(set(numbers)) < len(numbers):
-        raise InputError(f"GPU map {text!r} names a GPU twice; list each GPU of a node once")
-    return numbers
+    return tuple(int(word) for word in words)
+
+
+def spread_map(gpu_map: Sequence[int], num_ranks: int) -> tuple[int, ...]:
+    """Return a machine's map for another number of ranks a node: the GPU next to each rank's first core."""
+    return tuple(gpu_map[rank * len(gpu_map) // num_ranks] for rank in range(num_ranks))
 
 
 def site_map(environ: Mapping[str, str]) -> tuple[str, tuple[int, ...]] | None:

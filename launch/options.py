@@ -76,6 +76,15 @@ def check_matrix(spec: str) -> None:
         raise InputError(f"{spec}: no such file, and no generator of that name; see `sparsecomm --help`")
 
 
+def is_rank_0() -> bool:
+    """Say whether this process is the one of a job that works and prints where one suffices."""
+    import os
+
+    from sparsecomm.launch.world import env_rank
+
+    return env_rank(os.environ) in (None, 0)
+
+
 def print_json(report: dict[str, Any]) -> None:
     import json
 

@@ -16,7 +16,7 @@ from sparsecomm.errors import InputError
 RESULT: Final = "SPARSECOMM_RESULT"
 
 # Ranks share cores here: they must give way while they wait, and not bring a thread pool each.
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -39,7 +39,7 @@ def start_ranks(num_ranks: int, argv: Sequence[str]) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="sparsecomm-") as folder:
         result = Path(folder, "exit-code")
-        environ = {**_ENVIRONMENT, **os.environ, RESULT: str(result)}
+        environ = {**ENVIRONMENT, **os.environ, RESULT: str(result)}
         command = [find_mpiexec(), "-n", str(num_ranks), sys.executable, "-m", "sparsecomm", *argv]
         code = _run(command, environ)
         if result.exists():

@@ -18,6 +18,7 @@ from sparsecomm.launch.gpu_map import (
     own_first,
     parse_map,
     site_map,
+    spread_map,
     visible_gpus,
     visible_variable,
 )
@@ -100,7 +101,7 @@ def init(
     """
     place = _settle(find_place(environ) or _ALONE)
     local_rank, local_size = place.local_rank or 0, place.local_size or 1
-    name, why = _take_gpu(environ, local_rank, gpu, gpu_map)
+    name, why = _take_gpu(environ, local_rank, local_size, gpu, gpu_map)
     if gpu is None and name is not None and local_size > len(visible_gpus(environ, visible_variable()) or [name]):
         why += ", which ranks of this node share"
     job = Job(place.launcher, place.size, place.rank, local_rank, local_size, name)
@@ -125,14 +126,18 @@ def _settle(place: Place) -> Place:
 
 
 def _take_gpu(
-    environ: MutableMapping[str, str], local_rank: int, gpu: int | str | None, gpu_map: Sequence[int] | str | None
+    environ: MutableMapping[str, str],
+    local_rank: int,
+    local_size: int,
+    gpu: int | str | None,
+    gpu_map: Sequence[int] | str | None,
 ) -> tuple[str | None, str]:
     """Make the rank's GPU its first and return its name and who decided."""
     variable = visible_variable()
     names = visible_gpus(environ, variable)
     if names is None:
         names = [str(number) for number in range(count_gpus())]
-    order, why = _find_map(environ, gpu_map)
+    order, why = _find_map(environ, local_size, gpu_map)
     if gpu is not None:
         own, why = _index_of(gpu, names), "as asked"
     else:
@@ -148,7 +153,7 @@ def _take_gpu(
 
 
 def _find_map(
-    environ: MutableMapping[str, str], gpu_map: Sequence[int] | str | None
+    environ: MutableMapping[str, str], local_size: int, gpu_map: Sequence[int] | str | None
 ) -> tuple[tuple[int, ...] | None, str]:
     """Return the map to use and where it is from: the argument, the variable, the site, or none."""
     if gpu_map is not None:
@@ -156,7 +161,7 @@ def _find_map(
     if environ.get(VARIABLE):
         return parse_map(environ[VARIABLE]), f"by {VARIABLE}"
     site = site_map(environ)
-    return (site[1], f"{_SITE}{site[0]}") if site else (None, "in order")
+    return (spread_map(site[1], local_size), f"{_SITE}{site[0]}") if site else (None, "in order")
 
 
 def _index_of(gpu: int | str, names: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 def show_plan(report: Json) -> None:
     """Print what every strategy would move, and which was chosen."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     _show_header(console, report)
     console.print(_strategy_table(report, report["chosen"], {}))
     _show_bounds(console, report)
@@ -26,7 +26,7 @@ def show_plan(report: Json) -> None:
 
 def show_spmm(report: Json) -> None:
     """Print what every strategy would move, how long the chosen one took, and whether it was right."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     _show_header(console, report)
     median = report["time_s"]["median"]
     console.print(_strategy_table(report, report["chosen"], {report["chosen"]: median}))
@@ -41,12 +41,13 @@ def show_spmm(report: Json) -> None:
     console.print("executed rows, bytes and messages of every level equal the plan")
     if report["verified"] is not None:
         verdict = "verified against scipy" if report["verified"] else "WRONG: differs from scipy"
-        console.print(f"{verdict}, max error {report['max_error']:.1e}")
+        error = report["max_error"]
+        console.print(f"{verdict}, " + ("not finite" if error is None else f"max error {error:.1e}"))
 
 
 def show_partition(report: Json) -> None:
     """Print balance and the volumes that the partition leaves."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     _show_header(console, report)
     console.print(_strategy_table(report, "", {}))
     _show_bounds(console, report)
@@ -63,7 +64,7 @@ def show_nodes(product: Product) -> None:
     order = np.argsort(-np.maximum(num_in, num_out), kind="stable")[:20]
     for node in order:
         table.add_row(*(f"{int(value):,}" for value in (node, ranks[node], num_in[node], num_out[node])))
-    Console().print(table)
+    _console().print(table)
     if topology.num_nodes > order.size:
         print(f"and {topology.num_nodes - order.size} nodes with fewer")
 
@@ -75,10 +76,15 @@ def show_topology(topology: Topology) -> None:
         table.add_column(name, justify="left" if name == "level" else "right")
     for number, level in enumerate(topology.levels):
         table.add_row(*_level_row(topology, number, level))
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     console.print(table)
     if topology.num_ranks <= 64:
         console.print(_tree(topology))
+
+
+def _console() -> Console:
+    """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def seconds(value: float) -> str:

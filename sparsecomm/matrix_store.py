@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array, vstack
 
 from sparsecomm.errors import InputError
+from sparsecomm.io.csr import canonical
 from sparsecomm.layout import Layouts
 from sparsecomm.store import (
     Header,
@@ -25,7 +27,7 @@ from sparsecomm.store import (
 KIND: Final = "sparsecomm.partition"
 VERSION: Final = 1
 READS: Final = (1,)
-_NEEDED: Final = ("matrix", "topology", "num_ranks", "method")
+_NEEDED: Final = {"matrix": dict, "topology": dict, "num_ranks": int, "method": str}
 
 
 def renumber(matrix: csr_array[Any], layouts: Layouts) -> csr_array[Any]:
@@ -52,7 +54,7 @@ def save_partition(path: Path, renumbered: csr_array[Any], layouts: Layouts, hea
         InputError: `path` exists and is not a directory that this library wrote.
     """
     offsets = layouts.rows.offsets
-    with new_directory(path) as folder:
+    with new_directory(path, KIND) as folder:
         for rank in range(layouts.rows.num_ranks):
             first, last = offsets[rank], offsets[rank + 1]
             begin, end = renumbered.indptr[first], renumbered.indptr[last]
@@ -81,41 +83,61 @@ def load_partition_header(path: Path, num_ranks: int | None = None) -> Header:
     return header
 
 
-def load_partition_layouts(path: Path) -> Layouts:
+def partition_seconds(header: Header) -> float:
+    """Return what the partitioning took, 0 where it was not noted."""
+    seconds = header.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def load_partition_layouts(path: Path, header: Header) -> Layouts:
     """Read who owns rows and columns.
 
     Raises:
-        InputError: a file is missing or is no layout.
+        InputError: a file is missing, or is no layout for the matrix and the ranks of the header.
     """
-    return load_layouts(path)
+    return load_layouts(path, header)
 
 
-def load_shard(path: Path, layouts: Layouts, rank: int) -> csr_array[Any]:
+def load_shard(path: Path, layouts: Layouts, rank: int, dtype: npt.DTypeLike | None = None) -> csr_array[Any]:
     """Read the rows of one rank, and only those: (own rows, all columns), in new numbering.
 
+    Args:
+        path: a partition directory.
+        layouts: of it.
+        rank: whose rows.
+        dtype: of the values; None keeps them as they are stored.
+
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, or the values do not fit `dtype`.
     """
     folder = rank_folder(path, rank)
     indptr, indices, data = (load_array(folder, "matrix", name) for name in ("indptr", "indices", "data"))
     shape = (len(layouts.rows.own_rows(rank)), layouts.cols.num_rows)
     _check_shard(folder, indptr, indices, data, shape)
-    return csr_array((data, indices, indptr), shape=shape)
+    try:
+        return canonical(csr_array((data, indices, indptr), shape=shape), dtype)
+    except InputError as err:
+        raise InputError(f"{folder}: {err}") from err
 
 
-def load_matrix(path: Path, layouts: Layouts) -> csr_array[Any]:
+def load_matrix(path: Path, layouts: Layouts, dtype: npt.DTypeLike | None = None) -> csr_array[Any]:
     """Read the whole matrix, in new numbering.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, or the values do not fit `dtype`.
     """
-    shards = [load_shard(path, layouts, rank) for rank in range(layouts.rows.num_ranks)]
+    shards = [load_shard(path, layouts, rank, dtype) for rank in range(layouts.rows.num_ranks)]
     return csr_array(vstack(shards, format="csr"))
 
 
 def _check_shard(folder: Path, indptr: Any, indices: Any, data: Any, shape: tuple[int, int]) -> None:
-    lengths = indptr.shape == (shape[0] + 1,) and indices.shape == data.shape == (int(indptr[-1]),)
+    whole = indptr.dtype.kind == indices.dtype.kind == "i" and data.dtype.kind in "iufc"
+    lengths = whole and indptr.shape == (shape[0] + 1,) and indices.shape == data.shape == (int(indptr[-1]),)
     if not lengths or indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise InputError(f"{folder} does not hold {shape[0]} rows of a matrix; partition again")
     if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):
         raise InputError(f"{folder} has a column outside 0 .. {shape[1] - 1}; partition again")
+    same_row = np.ones(indices.size, dtype=bool)
+    same_row[indptr[:-1][indptr[:-1] < indices.size]] = False
+    if (np.diff(indices)[same_row[1:]] <= 0).any():
+        raise InputError(f"{folder} has a row whose columns do not ascend; partition again")

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomm.errors import InputError
+from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import Messages, Plan, RankPlan, RankStage, Stage, fingerprint_of
 from sparsecomm.product import Product, RankProduct
 from sparsecomm.store import (
+    HEADER,
     Header,
     load_array,
     load_layouts,
@@ -29,11 +31,18 @@ from sparsecomm.typing import IntGlobal
 KIND: Final = "sparsecomm.product"
 VERSION: Final = 1
 READS: Final = (1,)
-_NEEDED: Final = ("strategy", "fingerprint", "hashes", "matrix", "topology", "num_ranks")
+_NEEDED: Final = {
+    "strategy": str,
+    "fingerprint": str,
+    "hashes": list,
+    "matrix": dict,
+    "topology": dict,
+    "num_ranks": int,
+}
 _SEND, _RECV = 0, 1
 
 
-def save_product(path: Path, product: Product, remote: Remote, matrix: Header) -> str:
+def save_product(path: Path, product: Product, remote: Remote, matrix: Header, partition: str = "given") -> str:
     """Write a product and return its fingerprint.
 
     Args:
@@ -41,13 +50,14 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header) -
         product: what to write.
         remote: the remote nonzeros it was made for, which say where each rank's multipliers begin.
         matrix: `name`, `rows`, `cols`, `nnz` and `fingerprint` of the matrix it is for.
+        partition: how the matrix was partitioned.
 
     Raises:
         InputError: `path` exists and is not a directory that this library wrote.
     """
     bounds = np.searchsorted(remote.nonzeros.rank, np.arange(product.num_ranks + 1))
     hashes = np.zeros(product.num_ranks, dtype=np.uint64)
-    with new_directory(path) as folder:
+    with new_directory(path, KIND) as folder:
         for p, shards in enumerate(zip(product.gather.shards(), product.scatter.shards(), strict=True)):
             shard = RankProduct(
                 product.strategy, *shards, product.multiplier[bounds[p] : bounds[p + 1]], product.layouts
@@ -62,6 +72,7 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header) -
             "matrix": matrix,
             "topology": product.topology.to_dict(),
             "num_ranks": product.num_ranks,
+            "partition": partition,
         }
         write_header(folder, KIND, VERSION, header)
     return fingerprint_of(hashes)
@@ -74,6 +85,8 @@ def load_product_header(path: Path, num_ranks: int | None = None) -> Header:
         InputError: with what the directory is for and what was expected.
     """
     header = read_header(path, KIND, READS, _NEEDED)
+    if len(header["hashes"]) != header["num_ranks"]:
+        raise InputError(f"{path} has {len(header['hashes'])} hashes for {header['num_ranks']} ranks; plan again")
     if num_ranks is not None and header["num_ranks"] != num_ranks:
         raise InputError(
             f"plan {path} is for {header['num_ranks']} ranks, but here are {num_ranks}; "
@@ -95,9 +108,35 @@ def check_matrix(path: Path, header: Header, name: str, fingerprint: str) -> Non
         )
 
 
-def load_topology(header: Header) -> Topology:
-    """Return the topology a product was made for."""
-    return Topology.from_dict(header["topology"])
+def check_topology(path: Path, header: Header, topology: Topology) -> None:
+    """Refuse a product made for other groups of ranks; what their links cost may differ.
+
+    Raises:
+        InputError: with both topologies.
+    """
+    made_for = load_topology(path, header)
+    if made_for.level_names != topology.level_names or not np.array_equal(made_for.groups, topology.groups):
+        raise InputError(
+            f"plan {path} was made for topology {made_for.name}, not {topology.name}; plan again for {topology.name}, "
+            "or give no topology"
+        )
+
+
+def load_topology(path: Path, header: Header) -> Topology:
+    """Return the topology a product was made for.
+
+    Raises:
+        InputError: the header does not describe one for its number of ranks.
+    """
+    try:
+        topology = Topology.from_dict(header["topology"])
+    except InputError as err:
+        raise InputError(f"{path / HEADER}: {err}; plan again") from err
+    if topology.num_ranks != header["num_ranks"]:
+        raise InputError(
+            f"{path / HEADER} is for {header['num_ranks']} ranks, but its topology has {topology.num_ranks}; plan again"
+        )
+    return topology
 
 
 def load_rank_product(path: Path, header: Header, rank: int) -> RankProduct:
@@ -106,11 +145,15 @@ def load_rank_product(path: Path, header: Header, rank: int) -> RankProduct:
     Raises:
         InputError: a file is missing or damaged.
     """
-    layouts, folder = load_layouts(path), rank_folder(path, rank)
-    gather = _load_plan(folder, "gather", rank, layouts.cols.own_rows(rank))
-    scatter = _load_plan(folder, "scatter", rank, layouts.rows.own_rows(rank))
-    shard = RankProduct(header["strategy"], gather, scatter, load_array(folder, "product", "multiplier"), layouts)
-    if f"{shard.hash():016x}" != header["hashes"][rank]:
+    layouts, folder = load_layouts(path, header), rank_folder(path, rank)
+    try:
+        shard = _load_shard(folder, header["strategy"], rank, layouts)
+        intact = f"{shard.hash():016x}" == header["hashes"][rank]
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as err:
+        raise InputError(f"{folder} does not hold a plan: {err}; plan again") from err
+    if not intact:
         raise InputError(f"{folder} does not match the header of {path}; it is damaged, plan again")
     return shard
 
@@ -122,7 +165,7 @@ def load_product(path: Path) -> Product:
         InputError: a file is missing or damaged.
     """
     header = load_product_header(path)
-    topology = load_topology(header)
+    topology = load_topology(path, header)
     shards = [load_rank_product(path, header, rank) for rank in range(header["num_ranks"])]
     gather = _join([shard.gather for shard in shards], topology)
     scatter = _join([shard.scatter for shard in shards], topology)
@@ -144,6 +187,12 @@ def _save_shard(folder: Path, shard: RankProduct) -> None:
             "slots": np.concatenate([np.empty(0, np.int32), *(messages.slots for messages in picked)]),
         }
         save_arrays(folder, name, arrays)
+
+
+def _load_shard(folder: Path, strategy: str, rank: int, layouts: Layouts) -> RankProduct:
+    gather = _load_plan(folder, "gather", rank, layouts.cols.own_rows(rank))
+    scatter = _load_plan(folder, "scatter", rank, layouts.rows.own_rows(rank))
+    return RankProduct(strategy, gather, scatter, load_array(folder, "product", "multiplier"), layouts)
 
 
 def _message_rows(number: int, level: int, side: int, messages: Messages) -> IntGlobal:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,24 +26,61 @@ Header = dict[str, Any]
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, kind: str) -> Iterator[Path]:
     """Give a folder to fill that becomes `path` at the end, or vanishes if the filling fails.
 
     Raises:
-        InputError: `path` exists and is not a directory that this library wrote.
+        InputError: `path` cannot be written, or exists and is not a directory of format `kind`.
     """
-    if path.exists() and not (path / HEADER).is_file():
-        raise InputError(f"{path} exists and was not written by sparsecomm; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.mkdir()
+    check_replaceable(path, kind)
+    whole = Path(os.path.abspath(path))
+    beside = whole.with_name(f".{whole.name}.{os.getpid()}.tmp")
     try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
         yield beside
-        if path.exists():
-            shutil.rmtree(path)
-        beside.rename(path)
+        _put_in_place(beside, whole)
+    except OSError as err:
+        raise InputError(f"{path} cannot be written: {err.strerror or err}; choose another place") from err
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(path: Path, kind: str) -> None:
+    """Refuse a path where there is something else than a directory of format `kind`.
+
+    Raises:
+        InputError: with what is there.
+    """
+    try:
+        if not os.path.lexists(path):
+            return
+        header = json.loads((path / HEADER).read_text())
+        found = header.get("format") if isinstance(header, dict) else None
+    except (OSError, ValueError):
+        found = None
+    if found != kind:
+        what = f"is a {found} directory" if str(found).startswith("sparsecomm.") else "was not written by sparsecomm"
+        raise InputError(f"{path} exists and {what}; choose another name")
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    """Rename `beside` to `path`; what was there is moved away first and removed last."""
+    if not os.path.lexists(path):
+        beside.rename(path)
+        return
+    old = beside.with_suffix(".old")
+    path.rename(old)
+    try:
+        beside.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_header(folder: Path, kind: str, version: int, header: Header) -> None:
@@ -52,29 +89,46 @@ def write_header(folder: Path, kind: str, version: int, header: Header) -> None:
     (folder / HEADER).write_text(text + "\n")
 
 
-def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: tuple[str, ...] = ()) -> Header:
+def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapping[str, type]) -> Header:
     """Read the header of a directory of format `kind`.
+
+    Args:
+        folder: the directory.
+        kind: its format.
+        versions: of the format that this library reads.
+        needed: entries that the header must have, and of which type.
 
     Raises:
         InputError: no such directory, another format, a version that this library does not read, or an entry of
-            `needed` is missing.
+            `needed` is missing or of another type.
     """
     try:
         header = json.loads((folder / HEADER).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} is not a {kind} directory: it has no {HEADER}") from None
-    except (OSError, ValueError) as err:
-        raise InputError(f"{folder / HEADER} cannot be read: {err}") from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise InputError(f"{folder / HEADER} cannot be read: {err}; make the directory anew") from err
     if not isinstance(header, dict) or header.get("format") != kind:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__
         raise InputError(f"{folder} is a {found} directory, but a {kind} directory is needed")
     if header.get("version") not in versions:
         wanted = " or ".join(map(str, versions))
         raise InputError(f"{folder} has version {header.get('version')}, but this library reads {wanted}; make it anew")
-    missing = [name for name in needed if name not in header]
+    missing = [name for name, needs in needed.items() if type(header.get(name)) is not needs]
     if missing:
         raise InputError(f"{folder / HEADER} lacks {', '.join(missing)}; make the directory anew")
+    _check_entries(folder / HEADER, header)
     return header
+
+
+def _check_entries(path: Path, header: Header) -> None:
+    """Refuse a number of ranks, or a description of a matrix, that cannot be."""
+    matrix = header["matrix"]
+    kinds = {"name": str, "rows": int, "cols": int, "nnz": int, "fingerprint": str}
+    if matrix.keys() != kinds.keys() or any(type(matrix[name]) is not kind for name, kind in kinds.items()):
+        raise InputError(f"{path} does not describe a matrix by {', '.join(kinds)}; make the directory anew")
+    if header["num_ranks"] < 1:
+        raise InputError(f"{path} is for {header['num_ranks']} ranks; make the directory anew")
 
 
 def rank_folder(folder: Path, rank: int) -> Path:
@@ -98,21 +152,30 @@ def load_array(folder: Path, prefix: str, name: str) -> npt.NDArray[Any]:
     path = folder / f"{prefix}.{name}.npy"
     try:
         return _map(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} is missing; the directory is incomplete, make it anew") from None
-    except (OSError, ValueError) as err:
+    except (EOFError, OSError, OverflowError, TypeError, ValueError) as err:
         raise InputError(f"{path} cannot be read: {err}; make the directory anew") from err
 
 
 def _map(path: Path) -> npt.NDArray[Any]:
-    """Map a .npy file; one without entries cannot be mapped and is read."""
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        array = np.load(path, allow_pickle=False)
-        if array.size:
-            raise
+    """Map a .npy file; one without entries cannot be mapped."""
+    with path.open("rb") as file:
+        shape, dtype = _shape_of(file)
+    if 0 in shape:
+        return np.empty(shape, dtype=dtype)
+    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
+
+
+def _shape_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"it is version {version} of the format, not (1, 0)")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not loaded")
+    return shape, dtype
 
 
 def save_layouts(folder: Path, layouts: Layouts) -> None:
@@ -126,14 +189,22 @@ def save_layouts(folder: Path, layouts: Layouts) -> None:
         save_arrays(folder, name, arrays)
 
 
-def load_layouts(folder: Path) -> Layouts:
+def load_layouts(folder: Path, header: Header) -> Layouts:
     """Read what `save_layouts` wrote.
 
     Raises:
-        InputError: a file is missing, or the layout is not one.
+        InputError: a file is missing, or the layout is not one or not that of the header's matrix and ranks.
     """
     rows = _load_layout(folder, "rows")
-    return Layouts(rows, _load_layout(folder, "cols") if (folder / "cols.offsets.npy").exists() else rows)
+    layouts = Layouts(rows, _load_layout(folder, "cols") if (folder / "cols.offsets.npy").exists() else rows)
+    for side, layout in zip(("rows", "cols"), layouts, strict=True):
+        found, wanted = (layout.num_rows, layout.num_ranks), (header["matrix"][side], header["num_ranks"])
+        if found != wanted:
+            raise InputError(
+                f"{folder}: the layout of {side} has {found[0]} on {found[1]} ranks, but the header says {wanted[0]} "
+                f"on {wanted[1]}; make the directory anew"
+            )
+    return layouts
 
 
 def _load_layout(folder: Path, name: str) -> Layout:

@@ -22,13 +22,14 @@ case $host in
 *) echo "agent: $host is not a node of this cluster" >&2; exit 255 ;;
 esac
 exec ip netns exec "$namespace" unshare --uts sh -c '
-    mount --bind "$1" /etc/hosts && hostname "$2" || exit 255
+    mount --bind "$1" /etc/hosts && mount -t tmpfs -o mode=1777 tmpfs /dev/shm && hostname "$2" || exit 255
     shift 2
     exec sh -c "$*"' sh {hosts} "$name" "$@"
 """
 
 # The exit code of each rank is kept: what mpiexec makes of them differs from one MPI to the next, and is 0 with some
-# when a rank vanished. The traps keep this shell until the rank has ended; a trap that is not empty is not inherited.
+# when a rank vanished. The traps keep this shell until the rank has ended (one that is not empty is not inherited); it
+# ends by the signal that ended the rank, because that is what hydra cleans up after.
 _RANK: Final = """\
 #!/bin/sh
 # Run one rank and leave its exit code in a folder: rank FOLDER COMMAND...
@@ -39,6 +40,8 @@ shift
 code=$?
 rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-$SLURM_PROCID}}
 echo "$code" > "$folder/$rank.new" && mv "$folder/$rank.new" "$folder/$rank"
+trap - HUP INT QUIT TERM USR1 USR2
+[ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
 exit "$code"
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sparsecomm.launch.options import Parsers, add_json, add_matrix, add_topology, print_json
+from sparsecomm.launch.options import Parsers, add_json, add_matrix, add_topology, is_rank_0, print_json
 
 
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
@@ -21,14 +21,20 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not is_rank_0():
+        return 0
     from sparsecomm.apps.planning import judge_partition
     from sparsecomm.apps.source import load_source, save_source
     from sparsecomm.launch import tables
     from sparsecomm.launch.progress import Progress
+    from sparsecomm.matrix_store import KIND
     from sparsecomm.partition.registry import check_method
+    from sparsecomm.store import check_replaceable
     from sparsecomm.topology import Topology
 
     check_method(args.method)
+    if args.output is not None:
+        check_replaceable(args.output, KIND)
     topology = Topology.parse(args.topology)
     with Progress() as say:
         source = load_source(

@@ -12,6 +12,7 @@ from sparsecomm.launch.options import (
     add_planning,
     add_topology,
     check_planning,
+    is_rank_0,
     print_json,
 )
 
@@ -28,13 +29,19 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not is_rank_0():
+        return 0
     check_planning(args)
     from sparsecomm.apps.planning import plan_source
     from sparsecomm.apps.source import load_source
     from sparsecomm.launch import tables
     from sparsecomm.launch.progress import Progress
+    from sparsecomm.product_store import KIND
+    from sparsecomm.store import check_replaceable
     from sparsecomm.topology import Topology
 
+    if args.output is not None:
+        check_replaceable(args.output, KIND)
     topology = Topology.parse(args.topology)
     with Progress() as say:
         source = load_source(

@@ -53,18 +53,16 @@ def run(args: argparse.Namespace) -> int:
         return _in_threads(args, num_ranks)
     from sparsecomm.launch.start import start_ranks
 
-    return start_ranks(num_ranks, sys.argv[1:])
+    return start_ranks(num_ranks, args.argv)
 
 
 def _check(args: argparse.Namespace) -> int:
     """Refuse what can be refused before any rank is started, and return how many to start."""
-    from sparsecomm.product_store import load_product_header
+    from sparsecomm.product_store import check_topology, load_product_header
     from sparsecomm.topology import Topology
 
-    check_planning(args)
+    _check_options(args)
     check_matrix(args.matrix)
-    if args.repeat < 1:
-        raise InputError(f"repeat {args.repeat} is not at least 1")
     topology = Topology.parse(args.topology) if args.topology else None
     wanted = topology.num_ranks if topology else 1
     if args.plan is not None:
@@ -75,8 +73,16 @@ def _check(args: argparse.Namespace) -> int:
     if topology is not None:
         _check_ranks(topology, num_ranks)
     if args.plan is not None:
-        load_product_header(args.plan, num_ranks)
+        header = load_product_header(args.plan, num_ranks)
+        if topology is not None:
+            check_topology(args.plan, header, topology)
     return num_ranks
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    check_planning(args)
+    if args.repeat < 1:
+        raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
 
 def _check_ranks(topology: Topology, num_ranks: int) -> None:
@@ -84,6 +90,13 @@ def _check_ranks(topology: Topology, num_ranks: int) -> None:
         raise InputError(
             f"topology {topology.name} has {topology.num_ranks} ranks, but {num_ranks} are to run; "
             f"use -n {topology.num_ranks} or a topology of {num_ranks}"
+        )
+
+
+def _check_started(args: argparse.Namespace, num_ranks: int) -> None:
+    if args.ranks not in (None, num_ranks):
+        raise InputError(
+            f"-n {args.ranks} asks for other ranks than the {num_ranks} of the job this runs in; leave -n out"
         )
 
 
@@ -136,11 +149,12 @@ def _topology(args: argparse.Namespace, transport: Transport) -> Topology:
     from sparsecomm.product_store import load_product_header, load_topology
     from sparsecomm.topology import Topology
 
-    on_all(transport, lambda: check_planning(args))
+    on_all(transport, lambda: _check_options(args))
+    on_all(transport, lambda: _check_started(args, transport.num_ranks))
     if args.topology:
         return on_all(transport, lambda: Topology.parse(args.topology))
     if args.plan is not None:
-        return on_all(transport, lambda: load_topology(load_product_header(args.plan)))
+        return on_all(transport, lambda: load_topology(args.plan, load_product_header(args.plan)))
     return detect_topology(transport)
 
 

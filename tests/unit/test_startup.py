@@ -13,7 +13,7 @@ import sparsecomm.launch
 from sparsecomm.errors import InputError, LaunchError
 from sparsecomm.launch import gpu_map, startup
 from tests.jobs import run, run_job
-from tests.unit.test_place import BATCH, LAUNCHERS, SRUN
+from tests.unit.test_place import BATCH, LAUNCHERS, SRUN, TORCHRUN
 
 CUDA = "CUDA_VISIBLE_DEVICES"
 EIGHT = {CUDA: "0,1,2,3,4,5,6,7"}
@@ -71,9 +71,16 @@ def test_map_of_the_site(local_rank: int) -> None:
     assert sorted(environ[CUDA].split(",")) == sorted("01234567")
 
 
+def test_map_of_the_site_for_fewer_and_more_ranks() -> None:
+    lumi = {**EIGHT, "SLURM_CLUSTER_NAME": "lumi", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}
+    assert [startup.init(environ=local(rank, **lumi)).gpu for rank in range(4)] == ["4", "2", "6", "0"]
+    twice = {**local(5, **EIGHT, SLURM_CLUSTER_NAME="lumi"), "SLURM_STEP_TASKS_PER_NODE": "16(x2)"}
+    assert startup.init(environ=twice).gpu == "2"  # its cores are in block 2
+
+
 def test_map_of_polaris() -> None:
-    environ = {"PBS_O_HOST": "polaris-login-02.hsn.cm.polaris.alcf.anl.gov", CUDA: "0,1,2,3"}
-    assert startup.init(environ=environ).gpu == "3"
+    environ = {**TORCHRUN, "PBS_O_HOST": "polaris-login-02.hsn.cm.polaris.alcf.anl.gov", CUDA: "0,1,2,3"}
+    assert startup.init(environ=environ).gpu == "2"
 
 
 def test_site_map_gives_way_to_a_launcher_that_shows_fewer() -> None:
@@ -104,7 +111,6 @@ def test_more_ranks_than_gpus_is_said(capsys: pytest.CaptureFixture[str]) -> Non
         ({"gpu": -1}, "cannot be used"),
         ({"gpu": "GPU-x"}, "cannot be used"),
         ({"gpu_map": "0,4"}, "names GPU 4"),
-        ({"gpu_map": "0,0"}, "twice"),
         ({"gpu_map": "a"}, "not a list"),
         ({"gpu_map": ""}, "not a list"),
         ({"gpu_map": [0, -1]}, "not a list"),
