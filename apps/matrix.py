@@ -9,6 +9,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.blocks import Blocks
+from sparsecomm.apps.transposed import TransposedMatrix
+from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategies import candidates, choose
@@ -17,11 +19,10 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
-from sparsecomm.layout import Layout, Layouts
+from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import RankPlan
 from sparsecomm.product import RankProduct
-from sparsecomm.table import Table
 from sparsecomm.topology import Topology
 
 Dense = npt.NDArray[Any]
@@ -269,68 +270,6 @@ class DistMatrix:
         return y[:, 0] if vector else y
 
 
-class TransposedMatrix:
-    """The transposed (or adjoint) of a `DistMatrix`: the same blocks and plans, each run the other way."""
-
-    def __init__(self, matrix: DistMatrix, *, conjugate: bool) -> None:
-        self._matrix, self._conjugate = matrix, conjugate
-
-    def __repr__(self) -> str:
-        return f"{self._matrix!r}.{'H' if self._conjugate else 'T'}"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._matrix.shape[1], self._matrix.shape[0]
-
-    @property
-    def T(self) -> DistMatrix:
-        if self._conjugate:
-            raise NotImplementedError(
-                "the conjugated matrix is not kept; conjugate around A instead: (A @ x.conj()).conj()"
-            )
-        return self._matrix
-
-    @property
-    def H(self) -> DistMatrix:
-        if not self._conjugate:
-            raise NotImplementedError(
-                "the conjugated matrix is not kept; conjugate around A instead: (A @ x.conj()).conj()"
-            )
-        return self._matrix
-
-    def __matmul__(self, y: Dense) -> Dense:
-        """Return this rank's rows of A.T @ Y (or A.H @ Y).
-
-        Args:
-            y: (num_own_rows, k) or (num_own_rows,), this rank's rows of Y; not modified.
-
-        Note: Collective over comm.
-        """
-        if self._conjugate:
-            return np.conj(self._matrix.multiply_transposed(np.conj(y)))
-        return self._matrix.multiply_transposed(y)
-
-    def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
-        """Return (num_own_rows, width) memory for Y that `A.T @ Y` reads without a copy; uninitialised."""
-        return self._matrix.own_buffer("scatter", width, np.dtype(dtype or self._matrix.dtype))
-
-    def distribute(self, y: Dense | None, root: int = 0) -> Dense:
-        """Send a whole Y, in original numbering, from `root` to the ranks that own its rows.
-
-        Note: Collective over comm.
-        """
-        self._matrix.check_open()
-        return distribute(y, self._matrix.product.layouts.rows, self._matrix.transport, root)
-
-    def collect(self, x: Dense, root: int = 0) -> Dense | None:
-        """Return a whole A.T @ Y, in original numbering, on `root`; None elsewhere.
-
-        Note: Collective over comm.
-        """
-        self._matrix.check_open()
-        return collect(x, self._matrix.product.layouts.cols, self._matrix.transport, root)
-
-
 def plan_rows(
     rows: csr_array[Any],
     layouts: Layouts,
@@ -356,72 +295,6 @@ def plan_rows(
         )
         strategy = choose(found)
     return get_strategy(strategy).build_rank(remote, topology, transport)
-
-
-def distribute(x: Dense | None, layout: Layout, transport: Transport, root: int = 0) -> Dense:
-    """Send the rows of a whole X, in original numbering on `root`, to their owners.
-
-    Args:
-        x: (num_rows, k) or (num_rows,) on `root`, None elsewhere.
-        layout: who owns the rows.
-        transport: over the ranks of the layout.
-        root: the rank that has X.
-
-    Raises:
-        InputError: on every rank, when X has another number of rows or is missing on `root`.
-
-    Note: Collective over comm.
-    """
-    at_root = transport.rank == root
-    wrong = None
-    if at_root and (x is None or x.ndim not in (1, 2) or x.shape[0] != layout.num_rows):
-        wrong = InputError(f"X must have {layout.num_rows} rows on rank {root}, not {None if x is None else x.shape}")
-    transport.agree(wrong)
-    kind = transport.bcast((x.dtype.str, x.shape[1:]) if x is not None and at_root else None, root)
-    assert kind is not None  # `root` has X, or `agree` raised
-    block = np.empty((0, *kind[1]), dtype=kind[0]) if x is None or not at_root else x[layout.new_to_old()]
-    owners = layout.owners() if at_root else np.empty(0, dtype=np.int32)
-    rank = np.full(block.shape[0], transport.rank, dtype=np.int32)
-    return np.ascontiguousarray(transport.route(Table(rank, {"x": block}), owners)["x"])
-
-
-def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> Dense | None:
-    """Return a whole Y, in original numbering, on `root`; None elsewhere.
-
-    Args:
-        y: (num_own, k) or (num_own,), this rank's rows.
-        layout: who owns the rows.
-        transport: over the ranks of the layout.
-        root: the rank that gets Y.
-
-    Raises:
-        InputError: on every rank, when some rank gave another number of rows than it owns, or columns or a dtype that
-            the others do not have.
-
-    Note: Collective over comm.
-    """
-    _check_alike(y, layout, transport)
-    rank = np.full(y.shape[0], transport.rank, dtype=np.int32)
-    moved = transport.route(Table(rank, {"y": np.ascontiguousarray(y)}), np.full(y.shape[0], root, dtype=np.int32))
-    if transport.rank != root:
-        return None
-    # Rows arrive by the rank they came from, which is their new order.
-    return np.ascontiguousarray(moved["y"] if layout.old_to_new is None else moved["y"][layout.old_to_new])
-
-
-def _check_alike(y: Dense, layout: Layout, transport: Transport) -> None:
-    """Refuse parts of Y that do not make one block.
-
-    Note: Collective over comm.
-    """
-    owned, error = len(layout.own_rows(transport.rank)), None
-    if y.ndim not in (1, 2) or y.shape[0] != owned:
-        error = InputError(f"Y must have {owned} rows on rank {transport.rank}, not shape {y.shape}")
-    transport.agree(error)
-    first = transport.bcast((y.dtype.str, y.shape[1:]))
-    if (y.dtype.str, y.shape[1:]) != first:
-        error = InputError(f"Y is {y.dtype} with columns {y.shape[1:]}, but on rank 0 {first[0]} with {first[1]}")
-    transport.agree(error)
 
 
 def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:

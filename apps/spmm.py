@@ -13,9 +13,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
-from sparsecomm.apps.matrix import DistMatrix, TransposedMatrix
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
+from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategies import Candidate, candidates, choose
