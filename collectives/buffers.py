@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from sparsecomm.typing import IntGlobal
 Rows = npt.NDArray[Any]
 Move = Callable[[], object]
 WireDtype = npt.DTypeLike | Sequence[npt.DTypeLike | None] | None  # one, or one for each level
+
+_CACHED_BYTES: Final = 1 << 18  # stays in the second level of a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,10 @@ def scratch_for(schedule: Schedule, form: RowFormat) -> Rows:
 
 
 def add_rows(target: Rows, index: IntGlobal, rows: Rows, scratch: Rows) -> None:
-    """Add `rows[i]` to `target[index[i]]` in blocks of the scratch; `index` names no row twice."""
-    for begin in range(0, index.size, max(len(scratch), 1)):
-        part = slice(begin, begin + len(scratch))
+    """Add `rows[i]` to `target[index[i]]` in blocks that fit the scratch and the cache; `index` names no row twice."""
+    num_rows = max(1, min(len(scratch), _CACHED_BYTES // max(rows.itemsize * rows.shape[1], 1)))
+    for begin in range(0, index.size, num_rows):
+        part = slice(begin, begin + num_rows)
         some = scratch[: index[part].size]
         target.take(index[part], 0, some, "clip")
         np.add(some, rows[part], out=some)

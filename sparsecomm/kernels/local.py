@@ -8,16 +8,20 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import _sparsetools, csr_array
 
 from sparsecomm.table import sort_order
 from sparsecomm.typing import IntGlobal
 
 Dense = npt.NDArray[Any]
+Indices = npt.NDArray[np.int32 | np.int64]
 
-# Multiply-adds in one chunk of rows: a few milliseconds of one core, so that arrivals are seen in time and the cost of
-# looking is lost in the product.
-CHUNK_WORK: Final = 1 << 22
+# Multiply-adds in one chunk of rows: its part of the result is written, and added to, while it is still in the cache,
+# and the cost of looking for arrivals after each is lost in the product.
+CHUNK_WORK: Final = 1 << 18
+
+# What the loops below scipy's `@` are compiled for; float16 is not among it.
+_COMPILED: Final = frozenset(np.typecodes["AllInteger"] + "fdgFDG")
 
 
 def spmm(matrix: csr_array[Any], x: Dense, out: Dense, *, accumulate: bool = False) -> None:
@@ -29,10 +33,27 @@ def spmm(matrix: csr_array[Any], x: Dense, out: Dense, *, accumulate: bool = Fal
         out: (m, k), written in place; may not overlap `x`.
         accumulate: add to `out` instead of overwriting it.
     """
-    if accumulate:
-        out += matrix @ x
+    if not accumulate:
+        out[...] = 0
+    _add_product(matrix.indptr, matrix.indices, matrix.data, x, out)
+
+
+def _add_product(indptr: Indices, indices: Indices, data: Dense, x: Dense, out: Dense) -> None:
+    """Compute `out += matrix @ x`; rows of `out` whose rows of the matrix are empty are not touched.
+
+    `indptr` may be part of one that is longer: it holds places in `indices` and `data`.
+    """
+    fits = out.dtype == np.result_type(data, x) and out.dtype.char in _COMPILED
+    if not (fits and out.flags.c_contiguous):
+        begin, end = indptr[0], indptr[-1]
+        parts = (data[begin:end], indices[begin:end], indptr - begin)
+        out += csr_array(parts, shape=(out.shape[0], x.shape[0])) @ x
+    # `@` of scipy is these two calls on a result of its own; new memory for it and the copy cost more than the product.
+    elif x.shape[1] == 1:
+        _sparsetools.csr_matvec(out.shape[0], x.shape[0], indptr, indices, data, x.reshape(-1), out.reshape(-1))
     else:
-        out[...] = matrix @ x
+        rows, cols, width = out.shape[0], x.shape[0], x.shape[1]
+        _sparsetools.csr_matvecs(rows, cols, width, indptr, indices, data, x.reshape(-1), out.reshape(-1))
 
 
 class Block:
@@ -48,10 +69,10 @@ class Block:
         order = sort_order([row, col])
         self._slot = slot[order]
         # scipy wants one type for both index arrays, and multiplies faster with the narrow one.
-        index = np.int32 if slot.size < 2**31 else np.int64
+        index: type[np.int32 | np.int64] = np.int32 if slot.size < 2**31 else np.int64
         counts = np.bincount(row, minlength=shape[0])
-        self._indptr = np.concatenate([[0], np.cumsum(counts)]).astype(index)
-        self._indices = col[order].astype(index)
+        self._indptr: Indices = np.concatenate([[0], np.cumsum(counts)]).astype(index)
+        self._indices: Indices = col[order].astype(index)
         self._turned: Block | None = None
         self.shape, self.nnz = shape, slot.size
         self.update(np.zeros(int(slot.max()) + 1 if slot.size else 0))
@@ -81,9 +102,9 @@ class Block:
     def multiply_in_chunks(self, x: Dense, out: Dense) -> Iterator[None]:
         """Compute `out = self @ x` a few rows at a time, pausing after each chunk."""
         for first, last in pairwise(self._cuts(x.shape[1])):
-            begin, end = self._indptr[first], self._indptr[last]
-            parts = (self.matrix.data[begin:end], self._indices[begin:end], self._indptr[first : last + 1] - begin)
-            spmm(csr_array(parts, shape=(last - first, self.shape[1])), x, out[first:last])
+            part = out[first:last]
+            part[...] = 0
+            _add_product(self._indptr[first : last + 1], self._indices, self.matrix.data, x, part)
             yield
 
     def _cuts(self, width: int) -> list[int]:
