@@ -110,7 +110,7 @@ def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapp
         raise InputError(f"{folder / HEADER} cannot be read: {err}; make the directory anew") from err
     if not isinstance(header, dict) or header.get("format") != kind:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__
-        raise InputError(f"{folder} is a {found} directory, but a {kind} directory is needed")
+        raise InputError(f"{folder} has format {found}, but {kind} is needed; give a directory of that format")
     if header.get("version") not in versions:
         wanted = " or ".join(map(str, versions))
         raise InputError(f"{folder} has version {header.get('version')}, but this library reads {wanted}; make it anew")
