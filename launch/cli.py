@@ -12,7 +12,7 @@ from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
 from sparsecomm.launch.commands import cluster, launch, partition, plan, spmm, topology
 
-DONE, FAILED, USAGE = 0, 1, 2
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """MATRIX is a file (.mtx[.gz], .npz, METIS .graph[.gz], edge list .txt/.tsv/.edges[.gz]) or a generator:
 rmat:SCALE[:EDGEFACTOR[:SEED]], er:N:DEGREE[:SEED], grid2d:N[:M], grid3d:N, grid3d27:N, radixnet:N:LAYER.
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done and checked, 2 usage or bad input, 1 any other failure."""
+    """Run a command and return its exit code: 0 done and checked, 2 usage or bad input, 130 Ctrl-C, 1 any other."""
     given = sys.argv[1:] if argv is None else list(argv)
     args = make_parser().parse_args(given)
     args.argv = given
@@ -50,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _in_job() and not err.agreed:
             raise  # the other ranks know nothing of it: the hook that ends the job must see it
         return _complain(err, USAGE if isinstance(err, InputError) else FAILED)
+    except KeyboardInterrupt:
+        if _in_job():
+            raise
+        print("sparsecomm: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

@@ -22,6 +22,8 @@ DEADLINE_PASSED: Final = 86
 
 _RUN: Final = "SPARSECOMM_CLUSTER_RUN"
 _GRACE_S: Final = 3.0  # for a launcher to end its ranks itself
+# What `sbatch` sets in its jobs. They have the environment of the command that submitted them, and outlive it.
+_OF_SBATCH: Final = "ENVIRONMENT=BATCH"
 
 
 def run_ranks(state: State, mpi: Mpi, command: Sequence[str], timeout_s: float = 0.0) -> int:
@@ -69,7 +71,7 @@ def _run(state: State, node: str, command: list[str], environ: dict[str, str], t
             return _wait(process, interrupt, timeout_s)
         finally:
             _end(process)
-            end_processes(lambda: find_processes(namespaces, variable), _GRACE_S)
+            end_processes(lambda: find_processes(namespaces, variable, without=_OF_SBATCH), _GRACE_S)
 
 
 def _wait(process: subprocess.Popen[bytes], interrupt: Interrupt, timeout_s: float) -> int:

@@ -23,7 +23,7 @@ from sparsecomm.launch.cluster.state import (
     remove_folder,
     save_state,
 )
-from sparsecomm.launch.cluster.status import problems
+from sparsecomm.launch.cluster.status import check_sound, problems
 from sparsecomm.launch.cluster.tools import check_machine
 
 _GRACE_S: Final = 3.0  # for processes to end themselves; slurmctld takes one second
@@ -95,9 +95,7 @@ def _is_up(cluster: Cluster) -> bool:
         return False
     if state.cluster != cluster:
         raise InputError(f"{state.cluster} is up; remove it with `sparsecomm cluster down`, or choose another --name")
-    found = problems(state)
-    if found:
-        raise LaunchError(f"{cluster} is up but damaged: {'; '.join(found)}; use `sparsecomm cluster down`, then `up`")
+    check_sound(state, problems(state))
     return True
 
 

@@ -80,8 +80,10 @@ def rank_environment() -> dict[str, str]:
 def job_environment(mpi: Mpi) -> dict[str, str]:
     """Return the environment in which a launcher is started; what the user set wins."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    path = os.pathsep.join([str(mpi.bin), kept.get("PATH", os.defpath)])
-    return {**rank_environment(), **_OPENMPI, **kept, "PATH": path}
+    kept["PATH"] = os.pathsep.join([str(mpi.bin), kept.get("PATH", os.defpath)])
+    if not sys.stdout.isatty():
+        kept["TERM"] = "dumb"  # Open MPI gives every rank a terminal, whatever its own output goes to
+    return {**rank_environment(), **_OPENMPI, **kept}
 
 
 def mpiexec_command(state: State, mpi: Mpi, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:

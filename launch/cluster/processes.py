@@ -19,16 +19,17 @@ def namespace_path(namespace: str) -> Path:
     return Path("/var/run/netns", namespace)
 
 
-def find_processes(namespaces: Iterable[str], variable: str = "") -> list[int]:
+def find_processes(namespaces: Iterable[str], variable: str = "", *, without: str = "") -> list[int]:
     """Return the ids of all processes in the namespaces.
 
     Args:
         namespaces: names; those that do not exist are skipped.
         variable: `NAME=value`; only processes with this in their environment.
+        without: `NAME=value`; none that has this too.
     """
     wanted = {key for name in namespaces if (key := _key(namespace_path(name))) is not None}
     found = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
-    return [pid for pid in found if wanted and _key(_net(pid)) in wanted and _has(pid, variable)]
+    return [pid for pid in found if wanted and _key(_net(pid)) in wanted and _has(pid, variable, without)]
 
 
 def end_processes(find: Callable[[], list[int]], grace_s: float) -> None:
@@ -74,11 +75,11 @@ def _key(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _has(pid: int, variable: str) -> bool:
+def _has(pid: int, variable: str, without: str) -> bool:
     if not variable:
         return True
     try:
-        environ = Path("/proc", str(pid), "environ").read_bytes()
+        environ = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return os.fsencode(variable) in environ.split(b"\0")
+    return os.fsencode(variable) in environ and not (without and os.fsencode(without) in environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparsecomm.errors import LaunchError
 from sparsecomm.launch.cluster import network, slurm
 from sparsecomm.launch.cluster.names import LINK, Node, show_bandwidth
 from sparsecomm.launch.cluster.processes import find_processes
@@ -18,6 +19,18 @@ def problems(state: State) -> list[str]:
     if not found and state.cluster.slurm:
         found = slurm.problems(state.cluster, slurm.node_states(state))
     return found
+
+
+def check_sound(state: State, found: list[str]) -> None:
+    """Refuse a cluster in which something was found to be wrong.
+
+    Raises:
+        LaunchError: with what.
+    """
+    if found:
+        raise LaunchError(
+            f"{state.cluster} is up but damaged: {'; '.join(found)}; use `sparsecomm cluster down`, then `up`"
+        )
 
 
 def report(name: str) -> Json:

@@ -15,10 +15,18 @@ _SLURM_TOOLS: Final = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "sinfo
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21  # bit numbers, linux/capability.h
 _TIMEOUT_S: Final = 30.0
 
-INSTALL: Final = """\
+_INSTALL: Final = """\
 #!/bin/sh
-# Install what `sparsecomm cluster` needs, Slurm included, on Debian or Ubuntu. Run as root. No daemon is started.
+# Install what `sparsecomm cluster` needs, Slurm included, on Debian or Ubuntu. Run as root. No daemon is started, and
+# where everything is there already nothing is done.
 set -eu
+PATH="$PATH:/usr/sbin:/sbin"
+missing=
+for program in {programs}; do
+    command -v "$program" > /dev/null || missing="$missing $program"
+done
+[ "$missing" ] || exit 0
+echo "not installed here:$missing"
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -71,6 +79,11 @@ def missing_tools(*, slurm: bool) -> list[str]:
     """Return the programs that a cluster needs and that are not installed."""
     wanted = _TOOLS + _SLURM_TOOLS if slurm else _TOOLS
     return [name for name in wanted if shutil.which(name, path=tool_path()) is None]
+
+
+def install_script() -> str:
+    """Return a script that installs all programs that a cluster needs."""
+    return _INSTALL.format(programs=" ".join(_TOOLS + _SLURM_TOOLS))
 
 
 def run_tool(*argv: str | Path, env: dict[str, str] | None = None) -> str:

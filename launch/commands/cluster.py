@@ -79,15 +79,17 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sparsecomm.launch.cluster import batch, jobs
+    from sparsecomm.launch.cluster import batch, jobs, network
     from sparsecomm.launch.cluster.mpi import find_mpi
     from sparsecomm.launch.cluster.state import load_up
+    from sparsecomm.launch.cluster.status import check_sound
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise InputError("no command to run; give it after --: sparsecomm cluster run -- hostname")
     state = load_up(args.name)
     mpi = find_mpi(args.env, args.mpi)
+    check_sound(state, network.problems(state))
     if args.on is not None:
         return jobs.run_on(state, _check_node(state.cluster.all_nodes, args.on), mpi, command, args.timeout)
     start = {"mpiexec": jobs.run_ranks, "srun": batch.run_srun, "sbatch": batch.run_sbatch}[args.via]
@@ -120,7 +122,7 @@ def _down(args: argparse.Namespace) -> int:
 
 
 def _packages(args: argparse.Namespace) -> int:
-    from sparsecomm.launch.cluster.tools import INSTALL
+    from sparsecomm.launch.cluster.tools import install_script
 
-    print(INSTALL, end="")
+    print(install_script(), end="")
     return 0

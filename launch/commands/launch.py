@@ -122,6 +122,5 @@ def _write(asked: Asked, spec: JobSpec, output: str) -> int:
         sys.stdout.write(text)
         return 0
     write_script(Path(output), text)
-    submit = "bsub" if spec.scheduler == "lsf" else SUBMIT[spec.scheduler]
-    print(f"wrote {output}; submit it with: {submit} {join_words([output])}")
+    print(f"wrote {output}; submit it with: {SUBMIT[spec.scheduler]} {join_words([output])}")
     return 0

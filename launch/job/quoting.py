@@ -72,6 +72,8 @@ def check_word(value: str, option: str) -> str:
     """
     if "\0" in value:
         raise InputError(f"{option} {value!r} has a zero byte, which no command can be given")
+    if any("\ud800" <= one <= "\udfff" for one in value):
+        raise InputError(f"{option} {value!r} is not UTF-8; it could be neither printed nor written to a script")
     return value
 
 

@@ -14,7 +14,8 @@ from sparsecomm.launch.job.quoting import check_directive, check_free_directive,
 from sparsecomm.launch.job.spec import JobSpec, clock
 
 MARK: Final = "# Made by `sparsecomm launch "
-SUBMIT: Final = {"none": "bash", "slurm": "sbatch", "lsf": "bsub", "flux": "flux batch", "pbs": "qsub"}
+# bsub reads directives from its standard input; in a script that it is given by name it does so at some sites only.
+SUBMIT: Final = {"none": "bash", "slurm": "sbatch", "lsf": "bsub <", "flux": "flux batch", "pbs": "qsub"}
 
 
 def job_script(spec: JobSpec) -> str:
