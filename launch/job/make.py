@@ -63,7 +63,7 @@ def make_spec(asked: Asked) -> JobSpec:
         environment={**_environment(site, ranks, gpus, cores), **(asked.environment or {})},
         seconds=asked.seconds,
         account=asked.account,
-        queue=asked.queue or (site.queue if at_home else None),
+        queue=asked.queue if asked.queue is not None or not at_home else site.queue,
         queue_option=site.queue_option,
         name=asked.name,
         resources=site.resources if at_home else "",
