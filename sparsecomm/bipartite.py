@@ -1,4 +1,4 @@
-"""Maximum matchings of many bipartite graphs at once, leaves matched and equal vertices merged first."""
+"""Maximum matchings and minimum covers of many bipartite graphs at once, leaves matched and equal vertices merged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching, maximum_flow
+from scipy.sparse.csgraph import breadth_first_order, maximum_bipartite_matching, maximum_flow
 
 from sparsecomm.hashing import hash_rows
 from sparsecomm.table import distinct, number, run_starts
@@ -14,18 +14,36 @@ from sparsecomm.typing import Bools, IntGlobal
 
 
 class Edges(NamedTuple):
-    """The edges of a disjoint union of bipartite graphs, vertices and graphs numbered from 0."""
+    """The edges of a disjoint union of bipartite graphs; left and right vertices are numbered from 0 each."""
 
-    graph: IntGlobal
     left: IntGlobal
     right: IntGlobal
 
     def take(self, index: Bools) -> Edges:
-        return Edges(*(column[index] for column in self))
+        return Edges(self.left[index], self.right[index])
 
-    def compact(self) -> Edges:
-        """Number the vertices without holes."""
-        return Edges(self.graph, number([self.left]), number([self.right]))
+
+class Pairs(NamedTuple):
+    """The ends of the edges of a matching."""
+
+    left: IntGlobal
+    right: IntGlobal
+
+    @staticmethod
+    def concat(parts: list[Pairs]) -> Pairs:
+        return Pairs(*(np.concatenate(side) for side in zip(*parts, strict=True)))
+
+
+class Cover(NamedTuple):
+    """A minimum vertex cover of every graph.
+
+    Args:
+        by_left: (num_edges,) bool, the edges that only their left end covers.
+        sizes: int64, vertices in the cover of each graph, graphs in ascending order of their number.
+    """
+
+    by_left: Bools
+    sizes: IntGlobal
 
 
 def matching_sizes(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> IntGlobal:
@@ -39,61 +57,124 @@ def matching_sizes(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> IntGloba
     Source: Karp and Sipser 1981 (leaves), Hopcroft and Karp 1973 (unit), Dinic 1970 on the quotient by equal
     neighbourhoods.
     """
-    if group.size == 0:
-        return np.zeros(0, dtype=np.int64)
+    graph, edges = _numbered(group, row, col)
+    return _sizes(graph, edges, _maximum_matching(edges))
+
+
+def minimum_cover(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Cover:
+    """Return the minimum vertex cover of each graph that has as few columns as any; there is only one.
+
+    It is the minimum cut nearest the source of the network source -> rows -> columns -> sink, so it is the same
+    whichever maximum matching leads to it.
+
+    Args:
+        group, row, col: (num_edges,); edge i joins `row[i]` and `col[i]` in graph `group[i]`. No edge twice.
+
+    Source: Konig 1931; Picard and Queyranne 1980 (the minimum cuts are ordered, so there is a nearest one).
+    """
+    graph, edges = _numbered(group, row, col)
+    pairs = _maximum_matching(edges)
+    return Cover(~_reached(edges, pairs)[edges.right], _sizes(graph, edges, pairs))
+
+
+def _numbered(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> tuple[IntGlobal, Edges]:
     graph = number([group])
-    num_graphs = int(graph.max()) + 1
-    edges, graphs = _match_leaves(Edges(graph, number([row, graph]), number([col, graph])))
-    sizes = np.bincount(graphs, minlength=num_graphs)
-    if edges.graph.size:
-        sizes += _core_sizes(edges.compact(), num_graphs)
-    return sizes
+    return graph, Edges(number([row, graph]), number([col, graph]))
 
 
-def _match_leaves(edges: Edges) -> tuple[Edges, IntGlobal]:
+def _sizes(graph: IntGlobal, edges: Edges, pairs: Pairs) -> IntGlobal:
+    if graph.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    graph_of = np.empty(int(edges.left.max()) + 1, dtype=np.int64)
+    graph_of[edges.left] = graph
+    return np.bincount(graph_of[pairs.left], minlength=int(graph.max()) + 1)
+
+
+def _reached(edges: Edges, pairs: Pairs) -> Bools:
+    """Return a mask of the right vertices that alternating paths reach from the left ones without a partner."""
+    if edges.left.size == 0:
+        return np.zeros(0, dtype=np.bool_)
+    forward = _biadjacency(edges)
+    num_left, num_right = forward.shape
+    free = np.ones(num_left, dtype=np.bool_)
+    free[pairs.left] = False
+    mate = np.full(num_right, -1, dtype=np.int64)
+    mate[pairs.right] = pairs.left
+    back, starts = mate[mate >= 0], np.flatnonzero(free)
+    indices = np.concatenate([forward.indices + num_left, back, starts])
+    ends = (np.cumsum(mate >= 0) + forward.nnz, [indices.size])
+    indptr = np.concatenate([forward.indptr, *ends])
+    num_vertices = num_left + num_right + 1
+    residual = csr_array((np.ones(indices.size), indices, indptr), shape=(num_vertices, num_vertices))
+    order = breadth_first_order(residual, num_left + num_right, return_predecessors=False)
+    reached = np.zeros(num_right, dtype=np.bool_)
+    reached[order[(order >= num_left) & (order < num_left + num_right)] - num_left] = True
+    return reached
+
+
+def _biadjacency(edges: Edges) -> csr_array[Any]:
+    ones = np.ones(edges.left.size, dtype=np.int8)
+    return coo_array((ones, (edges.left, edges.right))).tocsr()
+
+
+def _maximum_matching(edges: Edges) -> Pairs:
+    core, parts = _match_leaves(edges)
+    if core.left.size:
+        parts.append(_match_core(core))
+    return Pairs.concat(parts)
+
+
+def _match_leaves(edges: Edges) -> tuple[Edges, list[Pairs]]:
     """Match vertices that have a leaf to one of their leaves until few are left.
 
     Some maximum matching does so, whatever the rest of the graph is like.
 
     Returns:
-        The edges that touch none of these vertices, and the graph of every matched pair.
+        The edges that touch none of these vertices, and the matched pairs.
     """
-    matched = [np.empty(0, dtype=np.int64)]
-    before = 2 * edges.graph.size
-    while edges.graph.size and 10 * edges.graph.size < 9 * before:
-        before = edges.graph.size
-        for leaf, hub in ((1, 2), (2, 1)):
-            if edges.graph.size:
-                edges, graphs = _match_leaves_of(edges, edges[leaf], edges[hub])
-                matched.append(graphs)
-    return edges, np.concatenate(matched)
+    nothing = np.empty(0, dtype=np.int64)
+    parts = [Pairs(nothing, nothing)]
+    before = 2 * edges.left.size
+    while edges.left.size and 10 * edges.left.size < 9 * before:
+        before = edges.left.size
+        edges, left, right = _match_leaves_of(edges, edges.left, edges.right)
+        parts.append(Pairs(left, right))
+        if edges.left.size:
+            edges, right, left = _match_leaves_of(edges, edges.right, edges.left)
+            parts.append(Pairs(left, right))
+    return edges, parts
 
 
-def _match_leaves_of(edges: Edges, leaf: IntGlobal, hub: IntGlobal) -> tuple[Edges, IntGlobal]:
+def _match_leaves_of(edges: Edges, leaf: IntGlobal, hub: IntGlobal) -> tuple[Edges, IntGlobal, IntGlobal]:
     ends = np.bincount(leaf)[leaf] == 1
-    graph_of = np.full(int(hub.max()) + 1, -1, dtype=np.int64)
-    graph_of[hub[ends]] = edges.graph[ends]
-    return edges.take(graph_of[hub] < 0), graph_of[graph_of >= 0]
+    leaf_of = np.full(int(hub.max()) + 1, -1, dtype=np.int64)
+    leaf_of[hub[ends]] = leaf[ends]
+    hubs = np.flatnonzero(leaf_of >= 0)
+    return edges.take(leaf_of[hub] < 0), leaf_of[hubs], hubs
 
 
-def _core_sizes(edges: Edges, num_graphs: int) -> IntGlobal:
-    """Return the size of a maximum matching of each graph, by whichever method comes to an end."""
-    hashes = _neighbour_hashes(edges.left, edges.right), _neighbour_hashes(edges.right, edges.left)
+def _match_core(edges: Edges) -> Pairs:
+    """Return a maximum matching, by whichever method comes to an end."""
+    left, right = number([edges.left]), number([edges.right])
+    names = _names(left, edges.left), _names(right, edges.right)
+    hashes = _neighbour_hashes(left, right), _neighbour_hashes(right, left)
     num_classes = sum(np.count_nonzero(run_starts([np.sort(side)])) for side in hashes)
-    graph_of = np.empty(hashes[0].size, dtype=np.int64)
-    graph_of[edges.left] = edges.graph
     # Matching is faster per edge than flow, but does not come to an end where most vertices have twins (RadiX-Net).
     if 2 * num_classes > sum(side.size for side in hashes):
-        return np.bincount(graph_of[_covered(edges)], minlength=num_graphs)
-    left_class, right_class = (
-        number([hashes[0], np.bincount(edges.left)]),
-        number([hashes[1], np.bincount(edges.right)]),
-    )
-    left, right = distinct([left_class[edges.left], right_class[edges.right]])
-    taken = _flow(left, right, np.bincount(left_class), np.bincount(right_class))
-    class_graph = np.empty(taken.size, dtype=np.int64)
-    class_graph[left_class] = graph_of
-    return np.bincount(class_graph, taken, num_graphs).astype(np.int64)
+        mate = maximum_bipartite_matching(_biadjacency(Edges(left, right)), perm_type="column")
+        matched = np.flatnonzero(mate >= 0)
+        pairs = Pairs(matched, mate[matched].astype(np.int64))
+    else:
+        classes = number([hashes[0], np.bincount(left)]), number([hashes[1], np.bincount(right)])
+        pairs = _match_twins(Edges(left, right), *classes)
+    return Pairs(names[0][pairs.left], names[1][pairs.right])
+
+
+def _names(numbers: IntGlobal, names: IntGlobal) -> IntGlobal:
+    """Return the name of each number."""
+    result = np.empty(int(numbers.max()) + 1, dtype=np.int64)
+    result[numbers] = names
+    return result
 
 
 def _neighbour_hashes(ends: IntGlobal, others: IntGlobal) -> IntGlobal:
@@ -107,26 +188,40 @@ def _neighbour_hashes(ends: IntGlobal, others: IntGlobal) -> IntGlobal:
     return sums.view(np.int64)
 
 
-def _covered(edges: Edges) -> Bools:
-    """Return a mask of the left vertices that a maximum matching covers."""
-    ones = np.ones(edges.left.size, dtype=np.int8)
-    matrix = coo_array((ones, (edges.left, edges.right))).tocsr()
-    return np.asarray(maximum_bipartite_matching(matrix, perm_type="column") >= 0)
+def _match_twins(edges: Edges, left_class: IntGlobal, right_class: IntGlobal) -> Pairs:
+    """Return a maximum matching from a maximum flow between classes of twins, dealt out to their members."""
+    between = Edges(*distinct([left_class[edges.left], right_class[edges.right]]))
+    left, right, units = _flow(between, np.bincount(left_class), np.bincount(right_class))
+    return Pairs(_deal(left, units, left_class), _deal(right, units, right_class))
 
 
-def _flow(left: IntGlobal, right: IntGlobal, left_count: IntGlobal, right_count: IntGlobal) -> IntGlobal:
-    """Return how many of the equal vertices behind each left vertex a maximum matching covers.
+def _deal(ends: IntGlobal, units: IntGlobal, classes: IntGlobal) -> IntGlobal:
+    """Return a member of class `ends[i]` for each of the `units[i]` units of every i, none of them twice."""
+    order = np.argsort(ends, kind="stable")
+    before = np.cumsum(units[order]) - units[order]
+    first = np.flatnonzero(run_starts([ends[order]]))
+    begin = np.empty_like(units)
+    begin[order] = before - np.repeat(before[first], np.diff(np.append(first, ends.size)))
+    members = np.argsort(classes, kind="stable")
+    begin += (np.cumsum(np.bincount(classes)) - np.bincount(classes))[ends]
+    place = np.arange(int(units.sum())) - np.repeat(np.cumsum(units) - units, units)
+    return np.asarray(members[np.repeat(begin, units) + place])
+
+
+def _flow(edges: Edges, left_count: IntGlobal, right_count: IntGlobal) -> tuple[IntGlobal, IntGlobal, IntGlobal]:
+    """Return the edges that a maximum flow uses, and how many units each of them carries.
 
     Args:
-        left, right: the ends of every edge.
-        left_count, right_count: how many equal vertices each vertex stands for.
+        edges: between classes of equal vertices.
+        left_count, right_count: how many vertices each class stands for.
     """
     num_left, num_right = left_count.size, right_count.size
     source, sink = num_left + num_right, num_left + num_right + 1
-    tail = np.concatenate([np.full(num_left, source), left, num_left + np.arange(num_right)])
-    head = np.concatenate([np.arange(num_left), num_left + right, np.full(num_right, sink)])
-    between = np.minimum(left_count[left], right_count[right])
+    tail = np.concatenate([np.full(num_left, source), edges.left, num_left + np.arange(num_right)])
+    head = np.concatenate([np.arange(num_left), num_left + edges.right, np.full(num_right, sink)])
+    between = np.minimum(left_count[edges.left], right_count[edges.right])
     capacity = np.concatenate([left_count, between, right_count]).astype(np.int32)
     network: csr_array[Any] = coo_array((capacity, (tail, head)), shape=(sink + 1, sink + 1)).tocsr()
-    flow = maximum_flow(network, source, sink).flow
-    return np.asarray(flow[[source], :].toarray()).ravel()[:num_left].astype(np.int64)
+    flow = maximum_flow(network, source, sink).flow[:num_left, num_left:source].tocoo()
+    used = flow.data > 0
+    return flow.row[used].astype(np.int64), flow.col[used].astype(np.int64), flow.data[used].astype(np.int64)

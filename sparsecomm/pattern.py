@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,6 +13,8 @@ from sparsecomm.errors import InputError
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.table import Router, Table
 from sparsecomm.typing import IntGlobal, IntRank
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,7 @@ class Remote:
     nonzeros: Table
     layouts: Layouts
     own_nnz: IntGlobal
+    _found: dict[object, Any] = field(init=False, repr=False, default_factory=dict)
 
     @staticmethod
     def of(matrix: csr_array[Any], layouts: Layouts, held: range | None = None) -> Remote:
@@ -63,6 +66,12 @@ class Remote:
         table = Table(row_rank[remote], columns)
         own_nnz = counts - np.bincount(table.rank - held.start, minlength=len(held))
         return Remote(table, layouts, own_nnz.astype(np.int64))
+
+    def once(self, key: object, find: Callable[[], Result]) -> Result:
+        """Return what `find` returned for `key` the first time: strategies and bounds share what is costly to find."""
+        if key not in self._found:
+            self._found[key] = find()
+        return cast(Result, self._found[key])
 
     def transpose(self, router: Router) -> Remote:
         """Return the remote nonzeros of the transposed matrix, on the ranks that own its rows.
@@ -99,10 +108,18 @@ class Pattern:
         Note: Collective over comm.
         """
         table = remote.nonzeros
-        made = Table(table["col_rank"], {"row": table["row"]}).distinct("row")
-        if len(router.held) == 1:
+        return Pattern.at(table["col_rank"], table["row"], remote.layouts.rows, router)
+
+    @staticmethod
+    def at(rank: IntRank, row: IntGlobal, layout: Layout, router: Router) -> Pattern:
+        """Return the distinct ghosts `row[i]` of `rank[i]`, which need not be held here.
+
+        Note: Collective over comm.
+        """
+        made = Table(rank, {"row": row}).distinct("row")
+        if len(router.held) < router.num_ranks:
             made = router.route(Table(np.full_like(made.rank, router.held.start), made.columns), made.rank)
-        return Pattern._of(made.rank, made["row"], remote.layouts.rows)
+        return Pattern._of(made.rank, made["row"], layout)
 
     @staticmethod
     def of_requests(rank: IntRank, row: IntGlobal, layout: Layout) -> Pattern:
@@ -124,3 +141,21 @@ class Pattern:
         """Return the ghosts that any of `patterns` needs, for products that share one exchange."""
         ghosts = Table.concat([pattern.ghosts for pattern in patterns])
         return Pattern._of(ghosts.rank, ghosts["row"], patterns[0].layout)
+
+
+def patterns_of(remote: Remote, multiplier: IntRank, router: Router) -> tuple[Pattern, Pattern]:
+    """Return the rows of X and of Y that the ranks which multiply the remote nonzeros need and do not own.
+
+    Args:
+        remote: the remote nonzeros.
+        multiplier: (num_remote,) int32, the rank that multiplies each.
+        router: moves the requests to these ranks.
+
+    Note: Collective over comm.
+    """
+    table, layouts = remote.nonzeros, remote.layouts
+    cols, rows = np.flatnonzero(multiplier != table["col_rank"]), np.flatnonzero(multiplier != table.rank)
+    return (
+        Pattern.at(multiplier[cols], table["col"][cols], layouts.cols, router),
+        Pattern.at(multiplier[rows], table["row"][rows], layouts.rows, router),
+    )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsecomm.bipartite import matching_sizes
+from sparsecomm.cover import node_cover
 from sparsecomm.pattern import Remote
 from sparsecomm.table import Router, Table, run_starts
 from sparsecomm.topology import Topology
@@ -136,16 +137,14 @@ def bounds_of(remote: Remote, topology: Topology, router: Router) -> Bounds:
 
     Source: Kayaaslan, Aykanat, Ucar 2018 and SHIRO 2025 (cover by Konig's theorem), here on node pairs; term rank.
     """
-    node = topology.rank_to_node
-    table = remote.nonzeros
+    cover = node_cover(remote, topology, router)
+    node, table = topology.rank_to_node, remote.nonzeros
     table = table.with_columns(dst=node[table.rank].astype(np.int64), src=node[table["col_rank"]].astype(np.int64))
     table = table.take(table["dst"] != table["src"]).only("row", "col", "src", "dst")
     inner = topology.num_levels - 2
-    pair = table["src"] * topology.num_nodes + table["dst"]
-    cover = _matched(table, pair, topology.member(inner, table["dst"], table["src"]), router)
     into = _matched(table, table["dst"], topology.first_of_group(inner)[table["dst"]], router)
     out = _matched(table, table["src"], topology.first_of_group(inner)[table["src"]], router)
-    total = router.reduce(np.array([cover.sum(), into.sum(), out.sum()], dtype=np.int64), "sum")
+    total = router.reduce(np.array([cover.size, into.sum(), out.sum()], dtype=np.int64), "sum")
     busiest = router.reduce(np.array([max(into.max(initial=0), out.max(initial=0))], dtype=np.int64), "max")
     return Bounds(int(total[0]), int(total[1:].max()), int(busiest[0]))
 

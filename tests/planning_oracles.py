@@ -130,19 +130,82 @@ def nonzeros(matrix: csr_array[Any]) -> list[tuple[int, int]]:
     return [(row, col) for row in range(matrix.shape[0]) for col in indices[bounds[row] : bounds[row + 1]]]
 
 
-def col_needs(case: Case) -> dict[int, set[int]]:
-    """Return for each row of X the ranks that need it and do not own it."""
+def remote_nonzeros(case: Case) -> list[tuple[int, int, int, int]]:
+    """Return (row, column, owner of the row, owner of the column) of every remote nonzero in CSR order."""
     row_owner, col_owner = owner_list(case.layouts.rows), owner_list(case.layouts.cols)
-    needs = defaultdict(set)
-    for row, col in nonzeros(case.matrix):
-        if row_owner[row] != col_owner[col]:
-            needs[col].add(row_owner[row])
-    return dict(needs)
+    found = [(row, col, row_owner[row], col_owner[col]) for row, col in nonzeros(case.matrix)]
+    return [entry for entry in found if entry[2] != entry[3]]
+
+
+def needs_of(case: Case, multipliers: Iterable[int]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Return for each row of X, and each row of Y, the ranks that multiply with it and do not own it."""
+    cols: dict[int, set[int]] = defaultdict(set)
+    rows: dict[int, set[int]] = defaultdict(set)
+    for (row, col, row_owner, col_owner), rank in zip(remote_nonzeros(case), multipliers, strict=True):
+        if rank != col_owner:
+            cols[col].add(rank)
+        if rank != row_owner:
+            rows[row].add(rank)
+    return dict(cols), dict(rows)
+
+
+def col_needs(case: Case) -> dict[int, set[int]]:
+    """Return for each row of X the ranks that own rows with it and do not own it."""
+    return needs_of(case, [row_owner for _, _, row_owner, _ in remote_nonzeros(case)])[0]
 
 
 def row_needs(case: Case) -> dict[int, set[int]]:
     """Return for each row of Y the ranks that make a part of it and do not own it."""
-    return col_needs(Case(case.machine, csr_array(case.matrix.T), Layouts(case.layouts.cols, case.layouts.rows)))
+    return needs_of(case, [col_owner for _, _, _, col_owner in remote_nonzeros(case)])[1]
+
+
+def nearest_cover(edges: Iterable[tuple[int, int]]) -> tuple[set[int], set[int]]:
+    """Return the rows and the columns of the minimum vertex cover with fewest columns.
+
+    By augmenting paths one at a time, and then alternating paths from the rows without a partner.
+    """
+    cols_of: dict[int, list[int]] = defaultdict(list)
+    for row, col in edges:
+        cols_of[row].append(col)
+    mate: dict[int, int] = {}
+
+    def augment(row: int, seen: set[int]) -> bool:
+        for col in cols_of[row]:
+            if col not in seen:
+                seen.add(col)
+                if col not in mate or augment(mate[col], seen):
+                    mate[col] = row
+                    return True
+        return False
+
+    for row in cols_of:
+        augment(row, set())
+    reached_rows = set(cols_of) - set(mate.values())
+    reached_cols: set[int] = set()
+    open_rows = list(reached_rows)
+    while open_rows:
+        new = set(cols_of[open_rows.pop()]) - reached_cols
+        reached_cols |= new
+        rows = {mate[col] for col in new if col in mate} - reached_rows
+        reached_rows |= rows
+        open_rows += rows
+    return set(cols_of) - reached_rows, reached_cols
+
+
+def covered_by_row(case: Case, group: Sequence[int]) -> list[bool]:
+    """Return for each remote nonzero whether only its row is in the cover of its pair of groups; no pair, no row.
+
+    Args:
+        case: the matrix.
+        group: of each rank; nonzeros between ranks of the same group need no cover.
+    """
+    remote = remote_nonzeros(case)
+    graphs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for row, col, dst, src in remote:
+        if group[dst] != group[src]:
+            graphs[group[src], group[dst]].append((row, col))
+    covers = {pair: nearest_cover(edges) for pair, edges in graphs.items()}
+    return [group[dst] != group[src] and col not in covers[group[src], group[dst]][1] for _, col, dst, src in remote]
 
 
 def direct_copies(machine: Machine, owners: Sequence[int], needs: Mapping[int, set[int]]) -> set[Copy]:
@@ -195,7 +258,7 @@ def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy]) -> dict[
         "max_rank_messages": [max(a + b) for a, b in zip(told, tell, strict=True)],
         "max_group_in": [_busiest(machine, level, rows_in[level]) for level in levels],
         "max_group_out": [_busiest(machine, level, rows_out[level]) for level in levels],
-        "max_rank_buffer": max(_buffer(case, p, gather | scatter, len(gather & scatter)) for p in ranks),
+        "max_rank_buffer": max(_buffer(case, p, [*gather, *scatter]) for p in ranks),
     }
 
 
@@ -206,9 +269,8 @@ def _busiest(machine: Machine, level: int, rows: list[int]) -> int:
     return max(totals.values())
 
 
-def _buffer(case: Case, rank: int, copies: set[Copy], shared: int) -> int:
+def _buffer(case: Case, rank: int, copies: list[Copy]) -> int:
     """Count own slots of X and Y, a slot and a place in a buffer for what comes, a place for what goes."""
-    assert shared == 0, "a schedule here has either a gather or a scatter"
     own = len(case.layouts.rows.own_rows(rank)) + len(case.layouts.cols.own_rows(rank))
     return own + sum(2 * (copy.dst == rank) + (copy.src == rank) for copy in copies)
 

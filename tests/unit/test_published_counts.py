@@ -68,12 +68,14 @@ def test_real_matrices(
 ) -> None:
     topology = Topology.parse(spec)
     remote = _remote(str(data_dir / f"matrices/{file}"), topology.num_ranks)
-    volumes = {name: _count(name, remote, topology) for name in ("direct", "hierarchical", "reduce")}
+    volumes = {name: _count(name, remote, topology) for name in ("direct", "hierarchical", "reduce", "cover")}
     assert {name: volume.rows[-1] for name, volume in volumes.items()} == {
         "direct": direct,
         "hierarchical": hierarchical,
         "reduce": reduce,
+        "cover": cover,
     }
+    assert _count("cover", remote.transpose(Offline(topology.num_ranks)), topology).rows[-1] == cover
     assert volumes["direct"].rows.sum() == every_row
     bounds = _bounds(remote, topology)
     assert bounds.two_party_minimum == cover
@@ -82,18 +84,19 @@ def test_real_matrices(
 
 
 @pytest.mark.parametrize(
-    ("file", "direct", "hierarchical"),
+    ("file", "direct", "hierarchical", "cover"),
     [
-        ("ego-twitter.npz", 73_250, 48_398),
-        ("soc-slashdot0902.npz", 66_876, 49_055),
-        ("email-enron.npz", 25_014, 20_634),
+        ("ego-twitter.npz", 73_250, 48_398, 16_581),
+        ("soc-slashdot0902.npz", 66_876, 49_055, 23_737),
+        ("email-enron.npz", 25_014, 20_634, 5_395),
     ],
 )
-def test_rows_into_the_busiest_node(data_dir: Path, file: str, direct: int, hierarchical: int) -> None:
+def test_rows_into_the_busiest_node(data_dir: Path, file: str, direct: int, hierarchical: int, cover: int) -> None:
     topology = Topology.parse("uniform:4x2")
     remote = _remote(str(data_dir / f"matrices/{file}"), 8)
     assert _count("direct", remote, topology).max_group_in[-1] == direct
     assert _count("hierarchical", remote, topology).max_group_in[-1] == hierarchical
+    assert _count("cover", remote, topology).max_group_in[-1] == cover
 
 
 @pytest.mark.parametrize(
@@ -144,9 +147,9 @@ def test_ten_layers(spec: str, direct: int, hierarchical: int, reduce: int, cove
     remotes = list(_layers(topology.num_ranks))
     volumes = {
         name: sum(_count(name, remote, topology).rows for remote in remotes)
-        for name in ("direct", "hierarchical", "reduce")
+        for name in ("direct", "hierarchical", "reduce", "cover")
     }
-    assert [rows[-1] for rows in volumes.values()] == [direct, hierarchical, reduce]
+    assert [rows[-1] for rows in volumes.values()] == [direct, hierarchical, reduce, cover]
     assert volumes["direct"].sum() == every_row
     assert sum(_bounds(remote, topology).two_party_minimum for remote in remotes) == cover
 

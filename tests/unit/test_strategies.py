@@ -24,29 +24,45 @@ from tests.planning_oracles import (
     Case,
     Copy,
     col_needs,
+    covered_by_row,
     direct_copies,
     hierarchical_copies,
     machine,
+    needs_of,
     owner_list,
     plan_copies,
     random_case,
-    row_needs,
+    remote_nonzeros,
     run_product,
     volume_of_copies,
 )
 
-STRATEGIES = ("direct", "hierarchical", "reduce")
+STRATEGIES = tuple(strategy_names())
 CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4)]
 EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 EACH = pytest.mark.parametrize("name", STRATEGIES)
 
 
+def _multipliers(name: str, case: Case) -> list[int]:
+    """Return the rank that should multiply each remote nonzero."""
+    remote = remote_nonzeros(case)
+    by_row = {
+        "direct": [False] * len(remote),
+        "hierarchical": [False] * len(remote),
+        "reduce": [True] * len(remote),
+        "cover": covered_by_row(case, case.machine.groups[-1]),
+    }[name]
+    return [src if row else dst for row, (_, _, dst, src) in zip(by_row, remote, strict=True)]
+
+
 def _expected(name: str, case: Case) -> tuple[set[Copy], set[Copy]]:
     """Return the copies of the gather plan and, in forward direction, of the scatter plan."""
-    if name == "reduce":
-        return set(), hierarchical_copies(case.machine, owner_list(case.layouts.rows), row_needs(case))
-    make = direct_copies if name == "direct" else hierarchical_copies
-    return make(case.machine, owner_list(case.layouts.cols), col_needs(case)), set()
+    make = direct_copies if name.startswith("direct") else hierarchical_copies
+    cols, rows = needs_of(case, _multipliers(name, case))
+    return (
+        make(case.machine, owner_list(case.layouts.cols), cols),
+        make(case.machine, owner_list(case.layouts.rows), rows),
+    )
 
 
 def _fields(volume: Volume) -> dict[str, Any]:
@@ -65,6 +81,7 @@ def test_copies_volume_and_result(name: str, case: Case) -> None:
     topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
     product = get_strategy(name).build(remote, topology)
     product.verify(remote)
+    assert product.multiplier.tolist() == _multipliers(name, case)
     gather, scatter = _expected(name, case)
     assert (_copies(product.gather), _copies(product.scatter)) == (gather, scatter)
     volume = get_strategy(name).count(remote, topology)
@@ -142,16 +159,6 @@ def test_one_rank(name: str) -> None:
     product = make_product(remote, Topology.parse("uniform:1x1"), name)
     assert product.volume().rows.sum() == 0
     assert remote.own_nnz.tolist() == [36]
-
-
-def test_multiplier_of_each_strategy() -> None:
-    case = CASES[6]
-    remote = Remote.of(case.matrix, case.layouts)
-    assert len(remote.nonzeros) > 0
-    for name, column in (("direct", remote.nonzeros.rank), ("reduce", remote.nonzeros["col_rank"])):
-        product = get_strategy(name).build(remote, case.machine.topology)
-        assert product.multiplier.tolist() == column.tolist()
-        assert product.multiplier.dtype == np.int32
 
 
 @EACH

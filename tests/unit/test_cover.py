@@ -1,0 +1,112 @@
+"""Minimum covers against brute force, and what a cover promises."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from sparsecomm.bipartite import minimum_cover
+from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.cover import node_cover, rank_cover
+from sparsecomm.pattern import Remote
+from sparsecomm.table import Offline, distinct
+from sparsecomm.topology import Topology
+from sparsecomm.volume import bounds_of
+from tests.planning_oracles import MACHINES, Case, covered_by_row, random_case
+
+CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4, start=200)]
+EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+
+Graph = set[tuple[int, int]]
+
+
+def _brute_force(graph: Graph) -> tuple[int, set[int]]:
+    """Return the size of a minimum cover and the columns that all minimum covers have, over all sets of columns."""
+    cols = sorted({col for _, col in graph})
+    covers = [
+        (len(chosen) + len({row for row, col in graph if col not in chosen}), set(chosen))
+        for size in range(len(cols) + 1)
+        for chosen in combinations(cols, size)
+    ]
+    least = min(size for size, _ in covers)
+    return least, set.intersection(*(chosen for size, chosen in covers if size == least))
+
+
+def _check(graphs: dict[int, Graph], seed: int) -> None:
+    edges = np.array([(g, i, j) for g, pairs in graphs.items() for i, j in pairs], dtype=np.int64).reshape(-1, 3)
+    edges = np.random.default_rng(seed).permutation(edges)
+    cover = minimum_cover(*edges.T)
+    expected = {group: _brute_force(graph) for group, graph in graphs.items()}
+    assert cover.sizes.tolist() == [expected[group][0] for group in sorted(graphs)]
+    assert cover.by_left.tolist() == [col not in expected[group][1] for group, _, col in edges.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nearest_cover_by_brute_force(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graphs: dict[int, Graph] = {}
+    for group in range(4):
+        rows, cols, num = rng.integers(1, 9), rng.integers(1, 9), rng.integers(1, 30)
+        graphs[group] = {(int(rng.integers(rows)), int(rng.integers(cols))) for _ in range(num)}
+    _check(graphs, seed)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nearest_cover_with_twins(seed: int) -> None:
+    """Blocks of equal rows and columns, for which a flow between classes is dealt out to their members."""
+    rng = np.random.default_rng(seed)
+    graphs: dict[int, Graph] = {}
+    for group in range(3):
+        tall, wide = rng.integers(1, 5, 4), rng.integers(1, 4, 3)
+        blocks = np.flatnonzero(rng.random(12) < 0.5)
+        rows, cols = np.cumsum([0, *tall]).tolist(), np.cumsum([0, *wide]).tolist()
+        graphs[group] = {(0, 0)} | {
+            (i, j)
+            for block in blocks.tolist()
+            for i in range(rows[block // 3], rows[block // 3 + 1])
+            for j in range(cols[block % 3], cols[block % 3 + 1])
+        }
+    _check(graphs, seed)
+
+
+def test_cover_of_nothing() -> None:
+    nothing = np.empty(0, dtype=np.int64)
+    cover = minimum_cover(nothing, nothing, nothing)
+    assert cover.by_left.size == cover.sizes.size == 0
+
+
+@EVERY
+def test_covers_of_node_and_rank_pairs(case: Case) -> None:
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    router = Offline(topology.num_ranks)
+    by_node, by_rank = node_cover(remote, topology, router), rank_cover(remote)
+    assert by_node.row.tolist() == covered_by_row(case, case.machine.groups[-1])
+    assert by_rank.row.tolist() == covered_by_row(case, range(topology.num_ranks))
+    assert by_node is node_cover(remote, topology, router)
+
+
+@EVERY
+def test_cover_is_the_least_of_its_kind(case: Case) -> None:
+    """No more than with any one side alone, or than rank covers with equal rows merged; no less than any schedule."""
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
+    rows = {
+        name: int(get_strategy(name).count(remote, topology).rows[-1]) for name in ("hierarchical", "reduce", "cover")
+    }
+    assert bounds.network <= rows["cover"] == bounds.two_party_minimum <= min(rows["hierarchical"], rows["reduce"])
+    turned = remote.transpose(Offline(topology.num_ranks))
+    assert get_strategy("cover").count(turned, topology).rows[-1] == rows["cover"]
+    assert rows["cover"] <= _merged_rank_covers(remote, topology)
+
+
+def _merged_rank_covers(remote: Remote, topology: Topology) -> int:
+    """Count the rows that pairs of nodes exchange when each pair of ranks covers for itself."""
+    node, table = topology.rank_to_node, remote.nonzeros
+    src, dst = node[table["col_rank"]], node[table.rank]
+    by_row, crosses = rank_cover(remote).row, src != dst
+    return sum(
+        distinct([src[pick], dst[pick], table[name][pick]])[0].size
+        for name, pick in (("row", crosses & by_row), ("col", crosses & ~by_row))
+    )
