@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
 from sparsecomm.launch.commands import cluster, launch, partition, plan, spmm, topology
+from sparsecomm.launch.options import reader_may_leave
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(given)
     args.argv = given
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, stream=sys.stderr)
+    code: int = DONE
     try:
-        code: int = args.run(args)
+        with reader_may_leave():
+            code = args.run(args)
     except SparseCommError as err:
         if _in_job() and not err.agreed:
             raise  # the other ranks know nothing of it: the hook that ends the job must see it
@@ -55,9 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("sparsecomm: interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     return code
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -78,8 +82,6 @@ def check_matrix(spec: str) -> None:
 
 def is_rank_0() -> bool:
     """Say whether this process is the one of a job that works and prints where one suffices."""
-    import os
-
     from sparsecomm.launch.world import env_rank
 
     return env_rank(os.environ) in (None, 0)
@@ -89,3 +91,13 @@ def print_json(report: dict[str, Any]) -> None:
     import json
 
     print(json.dumps(report, indent=1, allow_nan=False))
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print what is printed here, and go on in silence where the reader, `head` for example, has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -84,7 +84,14 @@ def show_topology(topology: Topology) -> None:
 
 def _console() -> Console:
     """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+class _Console(Console):
+    """A console that leaves a broken pipe to its caller; rich would end the process with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # what rich has just caught
 
 
 def seconds(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from scipy.sparse import csr_array
 
@@ -12,6 +12,7 @@ from sparsecomm.layout import Layouts
 from sparsecomm.topology import Topology
 
 Objective = Callable[[Layouts], float]
+MAX_BALANCE: Final = 1000
 
 
 class Partitioner(Protocol):
@@ -69,11 +70,11 @@ def partition_rows(
         topology: the ranks to spread over.
         method: `block` (contiguous), `metis` (least edge cut, balanced in nonzeros), or a function.
         objective: what a method that compares layouts makes small; the others ignore it.
-        balance: largest load allowed over the mean load, at least 1.
-        seed: of the methods that draw.
+        balance: largest load allowed over the mean load, 1 to 1000.
+        seed: of the methods that draw, 0 to 2**31 - 1.
 
     Raises:
-        InputError: unknown method, balance below 1, or the method's library is missing.
+        InputError: unknown method, balance or seed out of range, or the method's library is missing.
 
     Example:
         >>> from sparsecomm.io.matrix import read_matrix
@@ -81,14 +82,21 @@ def partition_rows(
         >>> partition_rows(A, Topology.parse("uniform:2x2")).rows.counts.tolist()
         [16, 16, 16, 16]
     """
-    if balance < 1.0:
-        raise InputError(f"balance {balance} is below 1; it is the largest load over the mean load")
+    _check_numbers(balance, seed)
     if isinstance(method, str):
         check_method(method)
         method = _PARTITIONERS[method]
     layouts = method(matrix, topology, objective=objective, balance=balance, seed=seed)
     _check(layouts, matrix, topology)
     return layouts
+
+
+def _check_numbers(balance: float, seed: int) -> None:
+    """Refuse what METIS and its like would take for something else: they have 32 bits for each."""
+    if not 1.0 <= balance <= MAX_BALANCE:
+        raise InputError(f"balance {balance} is not 1 to {MAX_BALANCE}; it is the largest load over the mean load")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed {seed} is not 0 to {2**31 - 1}; choose another number")
 
 
 def _check(layouts: Layouts, matrix: csr_array[Any], topology: Topology) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from sparsecomm.launch.options import (
     check_matrix,
     check_planning,
     print_json,
+    reader_may_leave,
 )
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
 
 def _print(report: dict[str, Any], args: argparse.Namespace) -> int:
     """Print the report and return the exit code: a product that is wrong is a failure."""
-    if args.json:
-        print_json(report)
-    else:
-        from sparsecomm.launch import tables
+    with reader_may_leave():  # the other ranks still wait for this one
+        if args.json:
+            print_json(report)
+        else:
+            from sparsecomm.launch import tables
 
-        tables.show_spmm(report)
-    sys.stdout.flush()
+            tables.show_spmm(report)
     return 1 if report["verified"] is False else 0

@@ -90,13 +90,18 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     [
         ("import sparsecomm", "cupy mpi4py numba torch"),
         ("from sparsecomm.launch.cli import main; sys.argv[1:] = ['--help']; main()", "cupy mpi4py numba torch"),
+        ("import runpy; sys.argv[1:] = ['--help']; runpy.run_module('sparsecomm')", "cupy mpi4py numba torch"),
+        (
+            "from sparsecomm.launch.cli import main; sys.argv[1:] = ['spmm', '--help']; main()",
+            "cupy mpi4py numba torch",
+        ),
         (
             "from sparsecomm.launch.cli import main;"
             "sys.argv[1:] = ['plan', 'grid2d:8', '-t', 'uniform:2x2', '--json']; main()",
             "cupy mpi4py torch",
         ),
     ],
-    ids=["import", "help", "plan"],
+    ids=["import", "help", "help of the module", "help of a command", "plan"],
 )
 def test_imports_are_lazy(code: str, unwanted: str) -> None:
     report = f"atexit.register(lambda: print(sorted(set({unwanted.split()}) & set(sys.modules)), file=sys.stderr))"
