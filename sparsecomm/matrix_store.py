@@ -15,6 +15,7 @@ from sparsecomm.layout import Layouts
 from sparsecomm.store import (
     Header,
     load_array,
+    load_indices,
     load_layouts,
     new_directory,
     rank_folder,
@@ -111,7 +112,8 @@ def load_shard(path: Path, layouts: Layouts, rank: int, dtype: npt.DTypeLike | N
         InputError: a file is missing or damaged, or the values do not fit `dtype`.
     """
     folder = rank_folder(path, rank)
-    indptr, indices, data = (load_array(folder, "matrix", name) for name in ("indptr", "indices", "data"))
+    indptr, indices = (load_indices(folder, "matrix", name) for name in ("indptr", "indices"))
+    data = load_array(folder, "matrix", "data")
     shape = (len(layouts.rows.own_rows(rank)), layouts.cols.num_rows)
     _check_shard(folder, indptr, indices, data, shape)
     try:
@@ -131,8 +133,7 @@ def load_matrix(path: Path, layouts: Layouts, dtype: npt.DTypeLike | None = None
 
 
 def _check_shard(folder: Path, indptr: Any, indices: Any, data: Any, shape: tuple[int, int]) -> None:
-    whole = indptr.dtype.kind == indices.dtype.kind == "i" and data.dtype.kind in "iufc"
-    lengths = whole and indptr.shape == (shape[0] + 1,) and indices.shape == data.shape == (int(indptr[-1]),)
+    lengths = indptr.shape == (shape[0] + 1,) and indices.shape == data.shape == (int(indptr[-1]),)
     if not lengths or indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise InputError(f"{folder} does not hold {shape[0]} rows of a matrix; partition again")
     if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):

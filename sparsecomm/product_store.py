@@ -16,7 +16,7 @@ from sparsecomm.product import Product, RankProduct
 from sparsecomm.store import (
     HEADER,
     Header,
-    load_array,
+    load_indices,
     load_layouts,
     new_directory,
     rank_folder,
@@ -192,7 +192,7 @@ def _save_shard(folder: Path, shard: RankProduct) -> None:
 def _load_shard(folder: Path, strategy: str, rank: int, layouts: Layouts) -> RankProduct:
     gather = _load_plan(folder, "gather", rank, layouts.cols.own_rows(rank))
     scatter = _load_plan(folder, "scatter", rank, layouts.rows.own_rows(rank))
-    return RankProduct(strategy, gather, scatter, load_array(folder, "product", "multiplier"), layouts)
+    return RankProduct(strategy, gather, scatter, load_indices(folder, "product", "multiplier"), layouts)
 
 
 def _message_rows(number: int, level: int, side: int, messages: Messages) -> IntGlobal:
@@ -203,15 +203,17 @@ def _message_rows(number: int, level: int, side: int, messages: Messages) -> Int
 
 
 def _load_plan(folder: Path, name: str, rank: int, own: range) -> RankPlan:
-    table, slots, levels = (load_array(folder, name, part) for part in ("messages", "slots", "levels"))
-    if table.ndim != 2 or table.shape[1] != 4 or int(table[:, 3].sum()) != slots.size:
+    table = load_indices(folder, name, "messages", ndim=2)
+    slots, levels, ghosts, staging = (
+        load_indices(folder, name, part) for part in ("slots", "levels", "ghost_rows", "staging_rows")
+    )
+    if table.shape[1] != 4 or int(table[:, 3].sum()) != slots.size:
         raise InputError(f"{folder}: the messages and slots of {name} do not fit together; plan again")
     bounds = np.concatenate([[0], np.cumsum(table[:, 3])])
     stages = []
     for number, level in enumerate(levels):
         sides = [_load_messages(table, bounds, slots, number, side) for side in (_SEND, _RECV)]
         stages.append(RankStage(int(level), *sides))
-    ghosts, staging = (load_array(folder, name, part) for part in ("ghost_rows", "staging_rows"))
     return RankPlan(rank, own.start, len(own), ghosts, staging, tuple(stages))
 
 

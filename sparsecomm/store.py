@@ -7,13 +7,14 @@ rank_000000/*.npy           the shard of each rank
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from sparsecomm.layout import Layout, Layouts
 
 HEADER = "header.json"
 Header = dict[str, Any]
+# What numpy raises on a .npy file that is not one: its header is a Python literal.
+_BROKEN: Final = (EOFError, OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
 
 
 @contextmanager
@@ -154,8 +157,23 @@ def load_array(folder: Path, prefix: str, name: str) -> npt.NDArray[Any]:
         return _map(path)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} is missing; the directory is incomplete, make it anew") from None
-    except (EOFError, OSError, OverflowError, TypeError, ValueError) as err:
+    except _BROKEN as err:
         raise InputError(f"{path} cannot be read: {err}; make the directory anew") from err
+
+
+def load_indices(folder: Path, prefix: str, name: str, ndim: int = 1) -> npt.NDArray[Any]:
+    """Map an array of signed integers that `save_arrays` wrote.
+
+    Raises:
+        InputError: the file is missing or truncated, or holds something else.
+    """
+    array = load_array(folder, prefix, name)
+    if array.dtype.kind != "i" or array.ndim != ndim:
+        raise InputError(
+            f"{folder / f'{prefix}.{name}.npy'} holds {array.dtype} in {array.ndim} dimensions, not signed integers in"
+            f" {ndim}; make the directory anew"
+        )
+    return array
 
 
 def _map(path: Path) -> npt.NDArray[Any]:
@@ -172,9 +190,16 @@ def _shape_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"it is version {version} of the format, not (1, 0)")
+    start = file.tell()
+    # numpy mends headers that are no literals, with a warning; none of ours needs that.
+    ast.literal_eval(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"))
+    file.seek(start)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not loaded")
+    # numpy divides by the size of an item, and by zero where a text is empty: that kills the process.
+    if dtype.kind not in "iufc":
+        raise ValueError(f"it holds {dtype}, not numbers")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
     return shape, dtype
 
 
@@ -210,6 +235,7 @@ def load_layouts(folder: Path, header: Header) -> Layouts:
 def _load_layout(folder: Path, name: str) -> Layout:
     permuted = (folder / f"{name}.old_to_new.npy").exists()
     try:
-        return Layout(load_array(folder, name, "offsets"), load_array(folder, name, "old_to_new") if permuted else None)
+        old_to_new = load_indices(folder, name, "old_to_new") if permuted else None
+        return Layout(load_indices(folder, name, "offsets"), old_to_new)
     except InputError as err:
         raise InputError(f"{folder}: {err}") from err

@@ -54,23 +54,25 @@ def _are_numbers(groups: Any) -> bool:
 
 def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
     """Return `rank_to_group` of every level but the outermost, inner to outer, of nested lists of rank counts."""
-    paths: list[tuple[int, ...]] = []
+    paths: list[tuple[int, ...]] = []  # of the innermost groups
+    sizes: list[int] = []
 
     def walk(branch: Any, path: tuple[int, ...]) -> None:
         if isinstance(branch, list):
             for index, child in enumerate(branch):
                 walk(child, (*path, index))
         elif isinstance(branch, int) and branch >= 0 and len(path) == num_levels - 1:
-            if len(paths) + branch > MAX_RANKS:
-                raise ValueError(f"it has more than {MAX_RANKS} ranks")
-            paths.extend([path] * branch)
+            paths.append(path)
+            sizes.append(branch)
         else:
             raise ValueError(f"tree must be lists nested {num_levels - 1} deep around rank counts")
 
     walk(tree, ())
-    ids = [{p[:depth]: i for i, p in enumerate(dict.fromkeys(q[:depth] for q in paths))} for depth in range(num_levels)]
-    by_depth = [np.array([ids[d][p[:d]] for p in paths]) for d in range(num_levels - 1, 0, -1)]
-    return [np.unique(row, return_inverse=True)[1] for row in by_depth]
+    if sum(sizes) > MAX_RANKS:
+        raise ValueError(f"it has more than {MAX_RANKS} ranks")
+    numbers = [{p: i for i, p in enumerate(dict.fromkeys(q[:depth] for q in paths))} for depth in range(num_levels)]
+    by_depth = [np.array([numbers[d][p[:d]] for p in paths], dtype=np.int64) for d in range(num_levels - 1, 0, -1)]
+    return [np.repeat(row, sizes) for row in by_depth]
 
 
 def to_toml(topology: Topology) -> str:
