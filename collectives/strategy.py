@@ -72,7 +72,7 @@ class Strategy:
 
 # One file each, which registers itself. Simplest first: where predictions tie, `auto` takes the first of this order,
 # which must not depend on what was imported before.
-_BUILT_IN: Final = ("direct", "hierarchical", "reduce", "cover")
+_BUILT_IN: Final = ("direct", "hierarchical", "reduce", "cover", "relay")
 _STRATEGIES: dict[str, Strategy] = {}
 
 

@@ -31,7 +31,7 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
         "-p", "--partition", metavar="METHOD", default="block", help="block, metis, or a partition directory (block)"
     )
     parser.add_argument(
-        "-s", "--strategy", default="auto", help="direct, hierarchical, reduce or cover (auto: least predicted time)"
+        "-s", "--strategy", default="auto", help="auto (least predicted time) or one by name, see docs/strategies.md"
     )
     parser.add_argument("-k", "--width", type=int, default=64, help="columns of X (64)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of values and of X (float32)")

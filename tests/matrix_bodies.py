@@ -35,7 +35,7 @@ from tests.planning_bodies import topologies
 from tests.transport_wrappers import Late
 
 Dense = np.ndarray[Any, Any]
-STRATEGIES = ("direct", "hierarchical", "reduce", "cover")
+STRATEGIES = ("direct", "hierarchical", "reduce", "cover", "relay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def _made(num_ranks: int, dtype: np.dtype[Any]) -> Iterator[Case]:
     yield Case("no nonzeros", csr_array((9, 9), dtype=dtype), Layouts(*[Layout.block(9, num_ranks)] * 2), one_node)
 
 
-def relay_product(case: Case, copies: str, seed: int = 0) -> Product:
+def via_product(case: Case, copies: str, seed: int = 0) -> Product:
     """Have every remote nonzero multiplied by a rank drawn at random: most have neither its row nor its column."""
     remote, offline = case.remote(), Offline(case.topology.num_ranks)
     num_ranks, nonzeros = case.topology.num_ranks, remote.nonzeros
@@ -123,7 +123,7 @@ def relay_product(case: Case, copies: str, seed: int = 0) -> Product:
             else hierarchical_copies(pattern, case.topology, offline)
         )
         plans.append(build_plan(made, case.topology, offline))
-    product = Product("relay", *plans, multiplier, case.layouts)
+    product = Product("via", *plans, multiplier, case.layouts)
     product.verify(remote)
     return product
 
@@ -131,8 +131,8 @@ def relay_product(case: Case, copies: str, seed: int = 0) -> Product:
 @cache
 def _product(case: Case, way: str) -> tuple[Product, Remote]:
     remote = case.remote()
-    if way.startswith("relay"):
-        return relay_product(case, way.partition("-")[2]), remote
+    if way.startswith("via-"):
+        return via_product(case, way.partition("-")[2]), remote
     return get_strategy(way).build(remote, case.topology), remote
 
 
@@ -153,7 +153,7 @@ def dist(case: Case, strategy: str, transport: Transport) -> DistMatrix:
     return DistMatrix(case.rows(transport.rank), product, case.topology, transport)
 
 
-WAYS = (*STRATEGIES, "relay-direct", "relay-hierarchical")
+WAYS = (*STRATEGIES, "via-direct", "via-hierarchical")
 
 
 def pairs(num_ranks: int) -> list[tuple[Case, str]]:
@@ -309,7 +309,7 @@ def check_counts_are_planned(transport: Transport) -> None:
 def check_via(transport: Transport) -> None:
     """The relayed products above do use the fourth block, and sums then wait for ghosts."""
     case = cases(transport.num_ranks)[0]
-    with dist(case, "relay-direct", transport) as a:
+    with dist(case, "via-direct", transport) as a:
         own, in_, out, via = a._blocks.all
         total = transport.reduce(np.array([b.nnz for b in (own, in_, out, via)], dtype=np.int64), "sum")
         assert total.sum() == case.matrix.nnz

@@ -208,6 +208,47 @@ def covered_by_row(case: Case, group: Sequence[int]) -> list[bool]:
     return [group[dst] != group[src] and col not in covers[group[src], group[dst]][1] for _, col, dst, src in remote]
 
 
+def relayed(case: Case) -> list[int]:
+    """Return who multiplies each remote nonzero: from the cover, drop nodes that third nodes make superfluous."""
+    node, remote = case.machine.groups[-1], remote_nonzeros(case)
+    by_row = covered_by_row(case, node)
+    goes: dict[int, set[int]] = defaultdict(set)
+    comes: dict[int, set[int]] = defaultdict(set)
+    crossing = [(row, col, node[dst], node[src]) for row, col, dst, src in remote if node[dst] != node[src]]
+    for (row, col, dst, src), served in zip(remote, by_row, strict=True):
+        if node[dst] != node[src]:
+            (comes[row] if served else goes[col]).add(node[src if served else dst])
+    needs: dict[int, list[set[int]]] = defaultdict(list)
+    for row, col, dst, src in crossing:
+        if src not in comes[row]:
+            needs[col].append(goes[col] & (comes[row] | {dst}))
+    goes = defaultdict(set, {col: _few(sets) for col, sets in needs.items()})
+    needs = defaultdict(list)
+    for row, col, dst, src in crossing:
+        if dst not in goes[col]:
+            needs[row].append(comes[row] & (goes[col] | {src}))
+    comes = defaultdict(set, {row: _few(sets) for row, sets in needs.items()})
+    return [_relay_rank(case.machine, entry, goes[entry[1]], comes[entry[0]]) for entry in remote]
+
+
+def _few(sets: list[set[int]]) -> set[int]:
+    """Return nodes of which each set has one: those without alternative, then the most wanted one by one."""
+    taken = set().union(*(one for one in sets if len(one) == 1))
+    while waiting := [one for one in sets if not one & taken]:
+        taken.add(min(set().union(*waiting), key=lambda node: (-sum(node in one for one in waiting), node)))
+    return taken
+
+
+def _relay_rank(machine: Machine, entry: tuple[int, int, int, int], goes: set[int], comes: set[int]) -> int:
+    node, (_, _, dst, src) = machine.groups[-1], entry
+    if node[dst] in goes or node[dst] == node[src]:
+        return dst
+    if node[src] in comes:
+        return src
+    third = min(goes & comes)
+    return machine.entry(len(machine.groups) - 1, src, node.index(third))
+
+
 def direct_copies(machine: Machine, owners: Sequence[int], needs: Mapping[int, set[int]]) -> set[Copy]:
     return {
         Copy(machine.level_of(owners[row], user), owners[row], user, row)

@@ -6,10 +6,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from sparsecomm.bipartite import minimum_cover
 from sparsecomm.collectives.strategy import get_strategy
 from sparsecomm.cover import node_cover, rank_cover
+from sparsecomm.hitting import hitting_choices
+from sparsecomm.layout import Layout, Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.table import Offline, distinct
 from sparsecomm.topology import Topology
@@ -110,3 +113,43 @@ def _merged_rank_covers(remote: Remote, topology: Topology) -> int:
         distinct([src[pick], dst[pick], table[name][pick]])[0].size
         for name, pick in (("row", crosses & by_row), ("col", crosses & ~by_row))
     )
+
+
+@EVERY
+def test_relay_moves_no_more_than_cover(case: Case) -> None:
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    cover, relay = (get_strategy(name).count(remote, topology) for name in ("cover", "relay"))
+    assert relay.rows[-1] <= cover.rows[-1]
+
+
+def test_relay_multiplies_at_a_third_node() -> None:
+    """Row 2 needs columns 0 and 1 of nodes 0 and 1; where node 1 has column 0 anyway, one partial row does for both."""
+    layout = Layout.block(12, 3)
+    dense = np.zeros((12, 12), dtype=np.int64)
+    dense[4:7, 0] = 1  # column 0 goes to node 1
+    dense[8, 4:7] = 1  # a partial row 8 comes from node 1
+    dense[8, 0] = 1
+    remote = Remote.of(csr_array(dense), Layouts(layout, layout))
+    topology = Topology.parse("nodes:1,1,1")
+    rows = {name: int(get_strategy(name).count(remote, topology).rows[-1]) for name in ("cover", "relay")}
+    assert rows == {"cover": 3, "relay": 2}
+    assert get_strategy("relay").build(remote, topology).multiplier.tolist() == [1, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_hitting_choices(seed: int) -> None:
+    """Every item is hit, and no key takes a choice without which all its items would be hit, bar the greedy's luck."""
+    rng = np.random.default_rng(seed)
+    entries = np.unique(rng.integers(0, (4, 40, 6), (60, 3)), axis=0)
+    entries[:, 0] = entries[:, 1] % 4  # an item belongs to one key
+    entries = np.unique(entries, axis=0)
+    taken = hitting_choices(*entries.T)
+    pairs = {tuple(pair) for pair in entries[taken][:, [0, 2]].tolist()}
+    accepts: dict[tuple[int, int], set[int]] = {}
+    for key, item, choice in entries.tolist():
+        accepts.setdefault((key, item), set()).add(choice)
+    assert all(any((key, choice) in pairs for choice in choices) for (key, _), choices in accepts.items())
+    for key in range(4):
+        mine = [choices for (k, _), choices in accepts.items() if k == key]
+        least = next(n for n in range(7) if any(all(set(c) & m for m in mine) for c in combinations(range(6), n)))
+        assert least <= sum(k == key for k, _ in pairs) <= least + 1

@@ -40,6 +40,13 @@ def test_random_patterns(num_ranks: int, check: Check) -> None:
     _run(num_ranks, check, list(random_inputs(num_ranks)))
 
 
+@pytest.mark.campaign
+@pytest.mark.parametrize("check", [check_products, check_counts])
+@pytest.mark.parametrize("num_ranks", [2, 3, 4, 7])
+def test_hundreds_of_random_patterns(num_ranks: int, check: Check) -> None:
+    _run(num_ranks, check, list(random_inputs(num_ranks, num=50)))
+
+
 @CHECKS
 @RANKS
 @pytest.mark.parametrize("spec", ["radixnet:1024:0", "rmat:8:4"])

@@ -84,6 +84,23 @@ def test_real_matrices(
 
 
 @pytest.mark.parametrize(
+    ("file", "spec", "most"),
+    [
+        ("ego-twitter.npz", "uniform:8x6", 69_746),
+        ("mdual.graph.gz", "uniform:8x6", 385_758),
+        ("copter2.graph.gz", "uniform:4x8", 27_926),
+        ("gene_go_all.npz", "uniform:4x8", 18_233),
+        ("c-62.mtx.gz", "uniform:4x4", 61_322),
+    ],
+)
+def test_relay(data_dir: Path, file: str, spec: str, most: int) -> None:
+    """No more rows than a greedy pass over the cover left in the reference."""
+    topology = Topology.parse(spec)
+    remote = _remote(str(data_dir / f"matrices/{file}"), topology.num_ranks)
+    assert _bounds(remote, topology).network <= _count("relay", remote, topology).rows[-1] <= most
+
+
+@pytest.mark.parametrize(
     ("file", "direct", "hierarchical", "cover"),
     [
         ("ego-twitter.npz", 73_250, 48_398, 16_581),

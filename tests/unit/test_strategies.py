@@ -32,6 +32,7 @@ from tests.planning_oracles import (
     owner_list,
     plan_copies,
     random_case,
+    relayed,
     remote_nonzeros,
     run_product,
     volume_of_copies,
@@ -45,6 +46,8 @@ EACH = pytest.mark.parametrize("name", STRATEGIES)
 
 def _multipliers(name: str, case: Case) -> list[int]:
     """Return the rank that should multiply each remote nonzero."""
+    if name == "relay":
+        return relayed(case)
     remote = remote_nonzeros(case)
     by_row = {
         "direct": [False] * len(remote),
