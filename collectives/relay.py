@@ -70,7 +70,7 @@ class _Columns:
         return NodeSets.of(told["col"], told["node"], self._num_nodes)
 
     def fewest(self, edges: Table, goes: NodeSets, comes: NodeSets) -> Table:
-        """Return (`col`, `node`) on the owner of each column: where it has to go, given where partial rows come from."""
+        """Return (`col`, `node`) on the owner of each column: where it has to go, given who sends partial rows."""
         waits = edges.take(~comes.holds(edges["row"], edges["src"]))
         place, node = _able(waits["col"], waits["row"], waits["dst"], goes, comes)
         asks = waits.take(place).only("col", "row", "col_rank").with_columns(node=node)
