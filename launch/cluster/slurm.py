@@ -18,6 +18,7 @@ from sparsecomm.launch.cluster.tools import run_tool
 _START_TIMEOUT_S: Final = 30.0
 _LOG_LINES: Final = 5
 
+# GPUs are a word that it knows, so that scripts which ask for them can be tried: scontrol update Gres=gpu:8 ...
 _CONFIG: Final = """\
 ClusterName={name}
 SlurmctldHost={head}({address})
@@ -40,6 +41,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 MpiDefault=pmi2
+GresTypes=gpu
 ReturnToService=2
 KillWait=2
 MailProg=/bin/true

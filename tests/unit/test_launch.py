@@ -23,7 +23,7 @@ from sparsecomm.launch.job.quoting import join_words, parse_variable
 from sparsecomm.launch.job.script import job_script
 from sparsecomm.launch.job.sites import SITES
 from sparsecomm.launch.job.spec import clock, parse_time
-from tests.jobs import ROOT
+from tests.jobs import BIN, ROOT, run
 
 GOLDEN = ROOT / "tests" / "golden" / "launch"
 PRESETS = ("summit", "frontier", "perlmutter", "slurm", "mpirun")
@@ -235,3 +235,12 @@ def test_clock_is_read_back(seconds: int) -> None:
 
 def test_variable_keeps_its_value() -> None:
     assert parse_variable("A=b=c\nd") == ("A", "b=c\nd")
+
+
+def test_commands_of_the_page_run(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "launch.md").read_text(), re.DOTALL | re.MULTILINE)
+    env = {"PATH": f"{BIN['mpich']}:{os.environ['PATH']}"}
+    job = run(["bash", "-ec", "".join(blocks)], timeout=100, env=env, cwd=tmp_path)
+    assert job.rc == 0, job
+    assert job.stdout.count("verified against scipy") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"perlmutter.sh", "summit.sh", "slurm.sh"}
