@@ -24,6 +24,7 @@ _NETWORK: Final = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "UCX_TLS
 # And its cores: ranks must give way while they wait, and not bring a thread pool each.
 _SHARED_CORES: Final = {
     "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
