@@ -59,13 +59,55 @@ class LateChannel:
 
 
 class Lossy(Wrapped):
-    """Sends nothing in place of the first message from one rank to another."""
+    """Spoils the first message from one rank to another, in every channel opened while `armed` is not empty.
 
-    def __init__(self, inner: Transport, src: int, dst: int) -> None:
+    Args:
+        inner: the transport.
+        src, dst: the ranks.
+        how: `never` sends nothing at all; `empty` sends no bytes and `short` one row less; `stale` sends no bytes
+            either, and at the receiver says that all came.
+        armed: shared by all duplicates, to be emptied or filled by the test.
+    """
+
+    def __init__(
+        self, inner: Transport, src: int, dst: int, how: str = "empty", armed: list[bool] | None = None
+    ) -> None:
         super().__init__(inner)
-        self.src, self.dst = src, dst
+        self.src, self.dst, self.how = src, dst, how
+        self.armed = [True] if armed is None else armed
 
     def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> Channel:
-        lost = next((m for m in sends if (self.inner.rank, m.peer) == (self.src, self.dst)), None)
-        kept = [MessageBuffer(m.peer, m.number, m.data[:0]) if m is lost else m for m in sends]
-        return self.inner.open(kept, recvs)
+        if not self.armed:
+            return self.inner.open(sends, recvs)
+        lost = self._find(sends, self.src, self.dst)
+        faked = self._find(recvs, self.dst, self.src) if self.how == "stale" else None
+        kept = list(sends)
+        if lost is not None and self.how != "never":
+            message = sends[lost]
+            kept[lost] = MessageBuffer(message.peer, message.number, message.data[: -1 if self.how == "short" else 0])
+        unsent = lost if self.how == "never" else None
+        return LossyChannel(self.inner.open(kept, recvs), unsent, faked, [m.data.nbytes for m in recvs])
+
+    def _find(self, messages: Sequence[MessageBuffer], here: int, peer: int) -> int | None:
+        return next((i for i, m in enumerate(messages) if (self.inner.rank, m.peer) == (here, peer)), None)
+
+
+class LossyChannel:
+    def __init__(self, inner: Channel, unsent: int | None, faked: int | None, sizes: Sequence[int]) -> None:
+        self.inner, self.unsent, self.faked, self.sizes = inner, unsent, faked, sizes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def post(self, index: int) -> None:
+        if index != self.unsent:
+            self.inner.post(index)
+
+    def test(self) -> list[Arrival]:
+        return self._told(self.inner.test())
+
+    def wait(self) -> list[Arrival]:
+        return self._told(self.inner.wait())
+
+    def _told(self, arrivals: list[Arrival]) -> list[Arrival]:
+        return [Arrival(m, self.sizes[m] if m == self.faked else size) for m, size in arrivals]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from tests.jobs import TIMED_OUT, run_job
 
 RAISES = """
-import numpy as np, threading, time
+import numpy as np, sys, threading, time
 from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.transport.mpi import MpiTransport
 from tests.reference_plans import hub_plan, random_case
 
-def fail():
+def fail(*_):
+    print("raised at", time.time(), file=sys.stderr, flush=True)
     raise RuntimeError("the reason")
 
 with MpiTransport() as transport:
@@ -30,14 +35,45 @@ with MpiTransport() as transport:
 
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
 @pytest.mark.parametrize(
-    "how", ["fail()", "exchange.start(x); fail()", "threading.Thread(target=fail).start(); time.sleep(60)"]
+    "how",
+    [
+        "exchange.start(x); fail()",
+        "Run.advance = fail",
+        "threading.Thread(target=fail).start(); time.sleep(60)",
+    ],
+    ids=["between start and wait", "inside a run", "in another thread"],
 )
 def test_uncaught_error_ends_the_job(how: str, mpi: str) -> None:
     job = run_job(4, ["python", "-c", RAISES.replace("HOW", how)], mpi=mpi, timeout=60)
+    ended = time.time()
     assert job.rc not in (0, TIMED_OUT), job
     assert "sparsecomm: rank 2 on host" in job.stderr, job
-    assert "RuntimeError: the reason" in job.stderr, job
-    assert job.seconds < (5 if mpi == "mpich" else 15), job
+    assert re.search(r"Traceback.*in fail\n.*RuntimeError: the reason", job.stderr, re.DOTALL), job
+    raised = re.search(r"raised at ([\d.]+)", job.stderr)
+    assert raised, job
+    assert ended - float(raised[1]) <= 5.0, job
+
+
+LOSES = """
+from sparsecomm.apps.spmm import SpmmOptions, run_spmm
+from sparsecomm.collectives.transport.mpi import MpiTransport
+from sparsecomm.topology import Topology
+from tests.transport_wrappers import Lossy
+
+with MpiTransport() as transport:
+    armed = []
+    lossy = Lossy(transport, 2, 0, "HOW", armed)
+    options = SpmmOptions("rmat:7:6", width=3, strategy="direct", check=True)
+    arm = lambda step: step.startswith("multiplying") and armed.append(True)
+    run_spmm(options, Topology.parse("nodes:2,1"), lossy, arm)
+"""
+
+
+@pytest.mark.parametrize(("how", "mpi"), [("empty", "mpich"), ("short", "openmpi")])
+def test_a_spoilt_message_ends_the_job(how: str, mpi: str) -> None:
+    job = run_job(3, ["python", "-c", LOSES.replace("HOW", how)], mpi=mpi, timeout=60)
+    assert job.rc not in (0, TIMED_OUT), job
+    assert re.search(r"ExchangeError: rank 0, stage 0: \d+ bytes came from rank 2, but the plan says", job.stderr), job
 
 
 def test_foreign_launcher_is_refused() -> None:
