@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,14 +45,23 @@ class Mpiexec:
 
 def ask_mpiexec(path: str) -> Mpiexec:
     """Ask an mpiexec what it is. Call it before MPI is started: it runs a program."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_JOB)}
     try:
         run = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env=environ
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            stdin=subprocess.DEVNULL,
+            env=without_job(os.environ),
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return Mpiexec(path, "", "")
     return Mpiexec(path, *parse_library(run.stdout + run.stderr))
+
+
+def without_job(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what a launcher has told this process about its place."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OF_A_JOB)}
 
 
 def parse_library(text: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def init(
     """
     place = _settle(find_place(environ) or _ALONE)
     local_rank, local_size = place.local_rank or 0, place.local_size or 1
-    name, why = _take_gpu(environ, local_rank, local_size, gpu, gpu_map)
+    name, why = take_gpu(environ, local_rank, local_size, gpu, gpu_map)
     if gpu is None and name is not None and local_size > len(visible_gpus(environ, visible_variable()) or [name]):
         why += ", which ranks of this node share"
     job = Job(place.launcher, place.size, place.rank, local_rank, local_size, name)
@@ -125,14 +125,26 @@ def _settle(place: Place) -> Place:
     return Place(place.launcher, MPI.COMM_WORLD.size, MPI.COMM_WORLD.rank, local_rank, local_size, place.variable)
 
 
-def _take_gpu(
+def take_gpu(
     environ: MutableMapping[str, str],
     local_rank: int,
     local_size: int,
     gpu: int | str | None,
     gpu_map: Sequence[int] | str | None,
 ) -> tuple[str | None, str]:
-    """Make the rank's GPU its first and return its name and who decided."""
+    """Make the rank's GPU its first and return its name, or None, and who decided.
+
+    Args:
+        environ: `CUDA_VISIBLE_DEVICES` is written to it.
+        local_rank: number of the rank on its node.
+        local_size: ranks on its node.
+        gpu: as for `init`.
+        gpu_map: as for `init`.
+
+    Raises:
+        InputError: the GPU or the map does not fit what is visible.
+        LaunchError: CUDA is running already and uses another GPU.
+    """
     variable = visible_variable()
     names = visible_gpus(environ, variable)
     if names is None:

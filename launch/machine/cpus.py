@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sparsecomm.launch.machine.cgroup import find_cpu_quota
+
 SYS: Final = Path("/sys")
 
 
@@ -58,7 +60,7 @@ def find_cpus(sys: Path = SYS) -> Cpus:
     nodes = tuple(node for node in nodes if node.cpus)  # memory without processors is a node too
     if not nodes:
         nodes = (NumaNode(0, None, parse_list(_read(sys / "devices/system/cpu/online")) or allowed),)
-    return Cpus(nodes, allowed, _quota(sys))
+    return Cpus(nodes, allowed, find_cpu_quota(sys))
 
 
 def parse_list(text: str) -> tuple[int, ...]:
@@ -86,15 +88,6 @@ def _numa_node(folder: Path, sys: Path) -> NumaNode:
     cpus = parse_list(_read(folder / "cpulist"))
     text = _read(sys / f"devices/system/cpu/cpu{cpus[0]}/topology/physical_package_id") if cpus else ""
     return NumaNode(int(folder.name[4:]), int(text) if text.strip().isdecimal() else None, cpus)
-
-
-def _quota(sys: Path) -> float | None:
-    """Return the processors' worth of time of the control group, version 2 or 1."""
-    limit, _, period = _read(sys / "fs/cgroup/cpu.max").strip().partition(" ")
-    if not limit:
-        limit = _read(sys / "fs/cgroup/cpu/cpu.cfs_quota_us").strip()
-        period = _read(sys / "fs/cgroup/cpu/cpu.cfs_period_us").strip()
-    return int(limit) / int(period) if limit.isdecimal() and period.isdecimal() and int(period) else None
 
 
 def _read(path: Path) -> str:
