@@ -80,7 +80,8 @@ def find_shared_memory(folder: Path = SHM, proc: Path = Path("/proc")) -> Shared
         return None
     own = [_status(file) for pattern in _SEGMENTS for file in folder.glob(pattern)]
     kept = {status.st_ino: status for status in own if status and status.st_uid == os.getuid()}
-    left = [status for number, status in kept.items() if number not in _mapped(folder, proc)] if kept else []
+    mapped = _mapped(folder, proc) if kept else set()
+    left = [status for number, status in kept.items() if number not in mapped]
     num_bytes = sum(status.st_blocks * 512 for status in left)
     return SharedMemory(system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize, num_bytes, len(left))
 
