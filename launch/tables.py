@@ -33,9 +33,9 @@ def show_spmm(report: Json) -> None:
     _show_bounds(console, report)
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
-    console.print(f"{what} on {report['ranks']} ranks: {times}")
+    console.print(f"{what} on {_counted(report['ranks'], 'rank')}: {times}")
     console.print(
-        f"predicted times are for the links of {report['topology']['name']} as its levels describe them; "
+        f"predicted times are for the machine that topology {report['topology']['name']} describes; "
         "measured times are of this machine"
     )
     console.print("executed rows, bytes and messages of every level equal the plan")
@@ -109,7 +109,7 @@ def _show_header(console: Console, report: Json) -> None:
         f"{matrix['name']}: {matrix['rows']:,} x {matrix['cols']:,}, {matrix['nnz']:,} nonzeros", highlight=False
     )
     console.print(
-        f"{topology['name']}: {topology['ranks']} ranks on {topology['nodes']} nodes, "
+        f"{topology['name']}: {_counted(topology['ranks'], 'rank')} on {_counted(topology['nodes'], 'node')}, "
         f"levels {' < '.join(topology['levels'])}",
     )
     console.print(
@@ -119,6 +119,10 @@ def _show_header(console: Console, report: Json) -> None:
     )
     if "width" in report:
         console.print(f"X has {report['width']} columns of {report['dtype']}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 # The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
 _LAST_WORDS_S: Final = 0.3
+_INTERRUPTED: Final = 130  # what shells call the end by Ctrl-C
 
 
 class MpiTransport:
@@ -217,6 +218,8 @@ def install_abort_hooks() -> None:
     last_words, thread_words = sys.excepthook, threading.excepthook
 
     def on_main(*error: Any) -> None:
+        if issubclass(error[0], KeyboardInterrupt):  # every rank is told, and no traceback would tell the user more
+            MPI.COMM_WORLD.Abort(_INTERRUPTED)
         _abort(lambda: last_words(*error))
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
