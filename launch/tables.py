@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +14,8 @@ from sparsecomm.product import Product
 from sparsecomm.topology import Level, Topology
 
 Json = dict[str, Any]
+
+_WIDE: Final = 200  # columns; a table takes what it needs of them
 
 
 def show_plan(report: Json) -> None:
@@ -84,7 +87,8 @@ def show_topology(topology: Topology) -> None:
 
 def _console() -> Console:
     """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
-    return _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else _WIDE  # rich takes a file or a pipe for a terminal of 80 columns
+    return _Console(width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _Console(Console):
@@ -126,21 +130,22 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:
-    """Lay out rows, MB and savings per level, messages and times, one column for each strategy."""
+    """Lay out rows and MB per level, rows saved at the outermost, messages and times, one column for each strategy."""
     found = report["strategies"]
     table = Table()
     table.add_column("level")
     table.add_column("")
     for name in found:
-        table.add_column(f"{name} *" if name == chosen else name, justify="right")
+        table.add_column(f"{name} *" if name == chosen else name, justify="right", overflow="fold")
     levels = list(reversed(report["topology"]["levels"]))
+    base = found["direct"]["rows"][levels[0]]
     for level in levels:
         table.add_row(level, "rows", *(f"{entry['rows'][level]:,}" for entry in found.values()))
         table.add_row("", "MB", *(f"{entry['bytes'][level] / 1e6:,.2f}" for entry in found.values()))
-    base = found["direct"]["rows"][levels[0]]
-    saved = [f"{100 * (1 - entry['rows'][levels[0]] / base):.1f} %" if base else "-" for entry in found.values()]
-    table.add_row("all", f"{levels[0]} rows saved", *saved)
-    table.add_row("", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
+        if level == levels[0]:
+            saved = (1 - entry["rows"][level] / base if base else None for entry in found.values())
+            table.add_row("", "rows saved", *("-" if share is None else f"{100 * share:.1f} %" for share in saved))
+    table.add_row("all", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
     table.add_row("", "predicted", *(seconds(entry["predicted_s"]) for entry in found.values()))
     if measured:
         table.add_row("", "measured", *(seconds(measured[name]) if name in measured else "" for name in found))
