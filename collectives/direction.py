@@ -14,6 +14,7 @@ from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import MessageBuffer, Transport
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
+from sparsecomm.typing import IntGlobal
 
 
 class Direction(ABC):
@@ -25,12 +26,24 @@ class Direction(ABC):
         form: of the rows.
         depth: number of buffer sets, each made when its turn first comes.
         counter: told of everything that moves.
+        check_finite: whether rows are looked at before they leave.
     """
 
     parity: int  # keeps the message numbers of the two directions apart
+    name: str  # for people
 
-    def __init__(self, plan: RankPlan, transport: Transport, form: RowFormat, depth: int, counter: Counter) -> None:
+    def __init__(
+        self,
+        plan: RankPlan,
+        transport: Transport,
+        form: RowFormat,
+        depth: int,
+        counter: Counter,
+        *,
+        check_finite: bool = False,
+    ) -> None:
         self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
+        self._check_finite = check_finite
         self._schedule = self._make_schedule()
         self._scratch = scratch_for(self._schedule, form)
         self._runs: list[Run] = []
@@ -38,6 +51,10 @@ class Direction(ABC):
 
     @abstractmethod
     def _make_schedule(self) -> Schedule: ...
+
+    @abstractmethod
+    def _slot_rows(self) -> IntGlobal:
+        """Return the global row of every slot, (num_slots,) int64."""
 
     @abstractmethod
     def place(self, run: Run) -> Rows:
@@ -87,7 +104,9 @@ class Direction(ABC):
             _message_buffers(self._schedule.sends, buffers.sends, first),
             _message_buffers(self._schedule.recvs, buffers.recvs, first),
         )
-        return Run(self._plan.rank, self._schedule, buffers, channel, self._form.row_bytes, self._counter)
+        slot_rows = self._slot_rows() if self._check_finite else None
+        form, counter = self._form, self._counter
+        return Run(self._plan.rank, self.name, self._schedule, buffers, channel, form.row_bytes, counter, slot_rows)
 
     def _check(self, block: Rows, num_rows: int, noun: str) -> None:
         shape, dtype = (num_rows, self._form.width), self._form.dtype
@@ -100,10 +119,13 @@ class Direction(ABC):
 class Gather(Direction):
     """Forward: own rows in, ghost rows out."""
 
-    parity = 0
+    parity, name = 0, "forwards"
 
     def _make_schedule(self) -> Schedule:
         return Schedule.forward(self._plan)
+
+    def _slot_rows(self) -> IntGlobal:
+        return self._plan.slot_rows()
 
     def place(self, run: Run) -> Rows:
         return run.buffers.slots[: self._plan.num_own]
@@ -126,10 +148,14 @@ class Gather(Direction):
 class Scatter(Direction):
     """Reverse: partial rows of the ghosts in, sums of the own rows out."""
 
-    parity = 1
+    parity, name = 1, "in reverse"
 
     def _make_schedule(self) -> Schedule:
         return Schedule.reverse(self._plan)
+
+    def _slot_rows(self) -> IntGlobal:
+        rows = self._plan.slot_rows()
+        return np.concatenate([rows[self._schedule.touched], rows[self._plan.num_own :]])
 
     def place(self, run: Run) -> Rows:
         first = self._schedule.first_ghost

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sparsecomm import __version__
 from sparsecomm.collectives.buffers import RowFormat, Rows, WireDtype
 from sparsecomm.collectives.direction import Direction, Gather, Scatter
 from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.guard import Guard
-from sparsecomm.collectives.peers import check_peers
+from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
 from sparsecomm.collectives.run import Run
-from sparsecomm.collectives.transport.base import Transport, agreed, give_way
+from sparsecomm.collectives.transport.base import Transport, agreed
+from sparsecomm.collectives.transport.waits import Wait, Waiting, check_deadline
 from sparsecomm.errors import ExchangeError, InputError, PlanError
-from sparsecomm.plan import RankPlan
+from sparsecomm.plan import RankPlan, fingerprint_of
 from sparsecomm.typing import IntGlobal
 
 
@@ -36,6 +39,8 @@ class Exchange:
         wire_dtype: what rows are rounded to on their way, one for all levels or one for each; None is `dtype`.
         depth: buffer sets of a direction, and so runs of it that may be under way at once.
         num_levels: of the topology; None takes as many as the stages name.
+        deadline_s: the longest that a run may wait without anything arriving; 0 for ever, None as the transport.
+        check_finite: look at every row before it leaves this rank, and raise where one is not finite.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -59,17 +64,24 @@ class Exchange:
         wire_dtype: WireDtype = None,
         depth: int = 1,
         num_levels: int | None = None,
+        deadline_s: float | None = None,
+        check_finite: bool = False,
     ) -> None:
         self.plan, self.depth = plan, depth
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
 
         def checked() -> RowFormat:
             _check_arguments(plan, transport, depth)
+            check_deadline(0 if deadline_s is None else deadline_s)
             return RowFormat.of(width, dtype, wire_dtype, self.num_levels)
 
         self.form = form = agreed(transport, checked)
+        check_same(transport, self._facts())
         agreed(transport, lambda: check_peers(plan, transport, form, depth))
+        self.fingerprint = fingerprint_of(transport.reduce(np.array([plan.hash()], dtype=np.uint64), "sum"))
         self._transport = transport.duplicate()
+        self._deadline_s, self._check_finite = deadline_s, check_finite and form.dtype.kind in "fc"
+        self._calls = Calls(self._transport) if os.environ.get(DEBUG) else None
         self._counter = Counter(self.num_levels)
         self._guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
@@ -189,7 +201,14 @@ class Exchange:
         self._guard.check()
         direction = self._directions.get(kind)
         if direction is None:
-            direction = kind(self.plan, self._transport, self.form, self.depth, self._counter)
+            direction = kind(
+                self.plan,
+                self._transport,
+                self.form,
+                self.depth,
+                self._counter,
+                check_finite=self._check_finite,
+            )
             self._directions[kind] = direction
         return direction
 
@@ -202,6 +221,8 @@ class Exchange:
         direction.check_given(block)
         run = direction.free_run()
         with self._guard:
+            if self._calls is not None:
+                self._calls.agree(f"start of a run {direction.name}")
             place = direction.place(run)
             if not _same_memory(place, block):
                 np.copyto(place, block)
@@ -220,21 +241,47 @@ class Exchange:
         with self._guard:
             if len(self._under_way) == 1:
                 while not run.received:
-                    run.advance(run.channel.wait())
-                run.channel.finish()
+                    run.advance(run.channel.wait(self._wait(run)))
+                run.channel.finish(self._wait(run))
+            wait = self._wait(run)
             while not (run.received and run.channel.sent()):
-                self._progress_all()
+                if self._progress_all():
+                    wait = self._wait(run)
+                else:
+                    wait.idle()
             self._under_way.remove(run)
 
-    def _progress_all(self) -> None:
-        """Advance every run, since peers may be waiting for another one."""
+    def _progress_all(self) -> bool:
+        """Advance every run, since peers may be waiting for another one; return whether anything arrived."""
         moved = False
         for run in self._under_way:
             arrivals = [] if run.received else run.channel.test()
             run.advance(arrivals)
             moved |= bool(arrivals)
-        if not moved:
-            give_way()
+        return moved
+
+    def _wait(self, run: Run) -> Wait:
+        return Wait(self._transport.watch, lambda: self._waiting(run), self._deadline_s)
+
+    def _waiting(self, run: Run) -> Waiting:
+        """Say what a run waits for."""
+        messages, num_stages = run.open_messages, len(self.plan.stages)
+        peers = tuple(sorted({message.peer for message in messages}))
+        stage = f"stage {messages[0].stage + 1} of {num_stages}" if messages else ""
+        return Waiting(f"a run {run.name} of plan {self.fingerprint}", peers, stage)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what must be the same on all ranks."""
+        form = self.form
+        return {
+            "version": __version__,
+            "width": form.width,
+            "dtype": str(form.dtype),
+            "wire_dtype": "/".join(map(str, form.wires)),
+            "depth": self.depth,
+            "stages": tuple(stage.level for stage in self.plan.stages),
+            "levels": self.num_levels,
+        }
 
 
 class Pending:

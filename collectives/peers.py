@@ -1,17 +1,35 @@
-"""Whether what every rank will send is what its peers expect, asked before anything is sent."""
+"""Whether all ranks were given parts of the same exchange, asked before anything is sent."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
 from sparsecomm.collectives.buffers import RowFormat
-from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.errors import PlanError
+from sparsecomm.hashing import hash_rows
 from sparsecomm.plan import Messages, RankPlan
 from sparsecomm.table import Table, run_starts
 from sparsecomm.typing import IntGlobal
 
-_NOUNS = ("rows", "columns", "bytes a row", "level", "depth")
+DEBUG: Final = "SPARSECOMM_DEBUG"  # set to anything, every call of an exchange is compared between the ranks
+
+_NOUNS = ("rows", "columns", "bytes a row", "level", "depth", "as the hash of the rows")
+
+
+def check_same(transport: Transport, facts: Mapping[str, object]) -> None:
+    """Compare what all ranks must have been given alike.
+
+    Raises:
+        PlanError: on all ranks, naming the first difference.
+
+    Note: Collective over comm.
+    """
+    first = transport.bcast(facts)
+    agreed(transport, lambda: _compare_facts(first, facts))
 
 
 def check_peers(plan: RankPlan, transport: Transport, form: RowFormat, depth: int) -> None:
@@ -31,15 +49,61 @@ def check_peers(plan: RankPlan, transport: Transport, form: RowFormat, depth: in
 
 
 def _described(plan: RankPlan, form: RowFormat, depth: int, *, send: bool) -> IntGlobal:
-    """Return (num_messages, 7) int64: stage, peer, rows, width, bytes a row, level, depth."""
-    parts = [np.zeros((0, 7), dtype=np.int64)]
+    """Return (num_messages, 8) int64: stage, peer, rows, width, bytes a row, level, depth, hash of the global rows."""
+    parts, slot_rows = [np.zeros((0, 8), dtype=np.int64)], plan.slot_rows()
     for number, stage in enumerate(plan.stages):
         side: Messages = stage.send if send else stage.recv
-        part = np.empty((side.num_messages, 7), dtype=np.int64)
+        part = np.empty((side.num_messages, 8), dtype=np.int64)
         part[:, 0], part[:, 1], part[:, 2] = number, side.peers, np.diff(side.indptr)
-        part[:, 3:] = form.width, form.row_bytes[stage.level], stage.level, depth
+        part[:, 3:7] = form.width, form.row_bytes[stage.level], stage.level, depth
+        part[:, 7] = _hashes(slot_rows[side.slots], side.indptr)
         parts.append(part)
     return np.concatenate(parts)
+
+
+def _hashes(rows: IntGlobal, indptr: IntGlobal) -> IntGlobal:
+    """Return a hash of the rows of each message, in their order."""
+    place = np.arange(rows.size) - np.repeat(indptr[:-1], np.diff(indptr))
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(hash_rows([place, rows]), dtype=np.uint64)])
+    hashes = sums[indptr[1:]] - sums[indptr[:-1]]
+    return np.asarray(hashes.view(np.int64))
+
+
+class Calls:
+    """Compares every call of an exchange between the ranks before it is made; for finding where programs part.
+
+    Args:
+        transport: of the exchange.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport, self._num_calls = transport, 0
+
+    def agree(self, call: str) -> None:
+        """Say which call comes now.
+
+        Raises:
+            PlanError: on all ranks, when another rank makes another one.
+
+        Note: Collective over comm.
+        """
+        self._num_calls += 1
+        facts = {f"call {self._num_calls}": call}
+        first = self._transport.bcast(facts)
+        agreed(self._transport, lambda: _compare_calls(first, facts))
+
+
+def _compare_calls(first: Mapping[str, str], facts: Mapping[str, str]) -> None:
+    if first != facts:
+        (here, call), (there, other) = *facts.items(), *first.items()
+        raise PlanError(f"{here} is the {call}, but on rank 0 {there} is the {other}")
+
+
+def _compare_facts(first: Mapping[str, object], facts: Mapping[str, object]) -> None:
+    different = [name for name in first if first[name] != facts[name]]
+    if different:
+        name = different[0]
+        raise PlanError(f"the exchange was made with {name} {facts[name]}, on rank 0 with {first[name]}")
 
 
 def _sorted(messages: IntGlobal) -> IntGlobal:

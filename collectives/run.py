@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sparsecomm.collectives.buffers import BufferSet, Rows
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import Arrival, Channel
 from sparsecomm.errors import ExchangeError
+from sparsecomm.typing import IntGlobal
 
 
 class Run:
@@ -16,24 +19,29 @@ class Run:
 
     Args:
         rank: for messages of errors.
+        name: of the direction, for people.
         schedule: of the direction.
         buffers: a set of the direction; the run is its only user.
         channel: over the buffers of the set, messages numbered as in the schedule.
         row_bytes: bytes of a row on the wire, by level.
         counter: told of everything that moves.
+        slot_rows: (num_slots,) int64 global rows; given, rows are looked at before they leave and must be finite.
     """
 
     def __init__(
         self,
         rank: int,
+        name: str,
         schedule: Schedule,
         buffers: BufferSet,
         channel: Channel,
         row_bytes: Sequence[int],
         counter: Counter,
+        slot_rows: IntGlobal | None = None,
     ) -> None:
-        self.buffers, self.channel = buffers, channel
+        self.name, self.buffers, self.channel = name, buffers, channel
         self._rank, self._schedule, self._counter, self._row_bytes = rank, schedule, counter, row_bytes
+        self._slot_rows = slot_rows
         self._expected = [rows.nbytes for rows in buffers.recvs]
         self._send_args = [
             (message.level, row_bytes[message.level], rows.nbytes, pieces)
@@ -51,6 +59,12 @@ class Run:
     def received(self) -> bool:
         """Whether everything has arrived and been taken in, and so everything has been sent."""
         return self._left == 0
+
+    @property
+    def open_messages(self) -> list[Message]:
+        """What has not arrived of the first stage of which anything is missing; once all is there, what was sent."""
+        missing = [m for m, landed in zip(self._schedule.recvs, self._landed, strict=True) if not landed]
+        return [m for m in missing if m.stage == missing[0].stage] or list(self._schedule.sends)
 
     def begin(self) -> None:
         """Arm the receives and send whatever waits for none; the slots that are given must hold their rows."""
@@ -91,8 +105,20 @@ class Run:
         pack = self.buffers.packs[index]
         if pack is not None:
             pack()
+        if self._slot_rows is not None:
+            self._check_finite(self._schedule.sends[index], self.buffers.sends[index], self._slot_rows)
         self.channel.post(index)
         self._counter.sent(*self._send_args[index])
+
+    def _check_finite(self, message: Message, rows: Rows, slot_rows: IntGlobal) -> None:
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if wrong.size:
+            found = rows[wrong[0]][~np.isfinite(rows[wrong[0]])][0]
+            raise ExchangeError(
+                f"rank {self._rank}, stage {message.stage}: row {slot_rows[message.slots[wrong[0]]]} is about to go to "
+                f"rank {message.peer} with {found} in it; {wrong.size} of the {message.num_rows} rows of the message "
+                "are not finite"
+            )
 
     def _check(self, message: Message, num_bytes: int, expected: int) -> None:
         self._counter.received(message.level, self._row_bytes[message.level], num_bytes)

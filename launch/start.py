@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Final
 from sparsecomm.errors import InputError
 
 RESULT: Final = "SPARSECOMM_RESULT"
+
+_GRACE_S: Final = 5.0
 
 # Ranks share cores here: they must give way while they wait, and not bring a thread pool each.
 ENVIRONMENT: Final = {
@@ -28,25 +31,29 @@ ENVIRONMENT: Final = {
 }
 
 
-def start_ranks(num_ranks: int, argv: Sequence[str]) -> int:
-    """Run `sparsecomm argv` on `num_ranks` processes of this machine and return the exit code of the command.
+def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
+    """Run a command on `num_ranks` processes of this machine and return its exit code.
 
-    The command leaves its own exit code in a file: what mpiexec returns differs from one MPI to the next, and is 0
-    with some when a rank vanished.
+    What mpiexec returns differs from one MPI to the next, and is 0 with some when a rank vanished: `sparsecomm` leaves
+    its exit code in a file, and each rank has a process of ours above it.
 
     Raises:
         InputError: there is no mpiexec.
     """
-    with tempfile.TemporaryDirectory(prefix="sparsecomm-") as folder:
-        result = Path(folder, "exit-code")
-        environ = {**ENVIRONMENT, **os.environ, RESULT: str(result)}
-        command = [find_mpiexec(), "-n", str(num_ranks), sys.executable, "-m", "sparsecomm", *argv]
-        code = _run(command, environ)
-        if result.exists():
-            return int(result.read_text())
-    if code == 0:
-        print("sparsecomm: error: the job ended before its work was done", file=sys.stderr)
-    return code if code > 1 else 1
+    with tempfile.TemporaryDirectory(prefix="sparsecomm-") as name:
+        folder = Path(name)
+        environ = {**ENVIRONMENT, **os.environ, RESULT: str(folder / "exit-code")}
+        rank = [sys.executable, "-m", "sparsecomm.launch.rank", name, *command]
+        try:
+            code = _run([find_mpiexec(), "-n", str(num_ranks), *rank], environ)
+        finally:
+            _sweep(folder)
+        if (folder / "exit-code").exists():
+            return int((folder / "exit-code").read_text())
+        unfinished = [rank for rank in range(num_ranks) if _code_of(folder / str(rank)) != 0]
+    if code == 0 and unfinished:
+        print(f"sparsecomm: error: ranks {unfinished} ended before their work was done", file=sys.stderr)
+    return code or int(bool(unfinished))
 
 
 def _run(command: list[str], environ: dict[str, str]) -> int:
@@ -54,9 +61,31 @@ def _run(command: list[str], environ: dict[str, str]) -> int:
     try:
         return process.wait()
     except BaseException:
-        process.terminate()  # mpiexec takes its ranks with it
-        process.wait()
+        _end(process)
         raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End mpiexec, which takes its ranks with it."""
+    process.terminate()
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _code_of(path: Path) -> int:
+    """Return the exit code that a rank left; 1 if it could leave none."""
+    return int(path.read_text()) if path.exists() else 1
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the shared memory that the ranks of a job left behind, and the siblings made after they had told."""
+    paths = {line for joined in folder.glob("*.joined") for line in joined.read_text().splitlines()}
+    for stem in {re.sub(r"_\d+$", "", path) for path in paths}:
+        for left in [Path(stem), *Path(stem).parent.glob(f"{Path(stem).name}_*")]:
+            left.unlink(missing_ok=True)
 
 
 def report_code(code: int) -> None:

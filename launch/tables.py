@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,8 +13,6 @@ from sparsecomm.product import Product
 from sparsecomm.topology import Level, Topology
 
 Json = dict[str, Any]
-
-_WIDE: Final = 200  # columns; a table takes what it needs of them
 
 
 def show_plan(report: Json) -> None:
@@ -36,9 +33,9 @@ def show_spmm(report: Json) -> None:
     _show_bounds(console, report)
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
-    console.print(f"{what} on {_counted(report['ranks'], 'rank')}: {times}")
+    console.print(f"{what} on {report['ranks']} ranks: {times}")
     console.print(
-        f"predicted times are for the machine that topology {report['topology']['name']} describes; "
+        f"predicted times are for the links of {report['topology']['name']} as its levels describe them; "
         "measured times are of this machine"
     )
     console.print("executed rows, bytes and messages of every level equal the plan")
@@ -87,8 +84,7 @@ def show_topology(topology: Topology) -> None:
 
 def _console() -> Console:
     """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
-    width = None if sys.stdout.isatty() else _WIDE  # rich takes a file or a pipe for a terminal of 80 columns
-    return _Console(width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _Console(Console):
@@ -113,7 +109,7 @@ def _show_header(console: Console, report: Json) -> None:
         f"{matrix['name']}: {matrix['rows']:,} x {matrix['cols']:,}, {matrix['nnz']:,} nonzeros", highlight=False
     )
     console.print(
-        f"{topology['name']}: {_counted(topology['ranks'], 'rank')} on {_counted(topology['nodes'], 'node')}, "
+        f"{topology['name']}: {topology['ranks']} ranks on {topology['nodes']} nodes, "
         f"levels {' < '.join(topology['levels'])}",
     )
     console.print(
@@ -125,27 +121,22 @@ def _show_header(console: Console, report: Json) -> None:
         console.print(f"X has {report['width']} columns of {report['dtype']}")
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:
-    """Lay out rows and MB per level, rows saved at the outermost, messages and times, one column for each strategy."""
+    """Lay out rows, MB and savings per level, messages and times, one column for each strategy."""
     found = report["strategies"]
     table = Table()
     table.add_column("level")
     table.add_column("")
     for name in found:
-        table.add_column(f"{name} *" if name == chosen else name, justify="right", overflow="fold")
+        table.add_column(f"{name} *" if name == chosen else name, justify="right")
     levels = list(reversed(report["topology"]["levels"]))
-    base = found["direct"]["rows"][levels[0]]
     for level in levels:
         table.add_row(level, "rows", *(f"{entry['rows'][level]:,}" for entry in found.values()))
         table.add_row("", "MB", *(f"{entry['bytes'][level] / 1e6:,.2f}" for entry in found.values()))
-        if level == levels[0]:
-            saved = (1 - entry["rows"][level] / base if base else None for entry in found.values())
-            table.add_row("", "rows saved", *("-" if share is None else f"{100 * share:.1f} %" for share in saved))
-    table.add_row("all", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
+    base = found["direct"]["rows"][levels[0]]
+    saved = [f"{100 * (1 - entry['rows'][levels[0]] / base):.1f} %" if base else "-" for entry in found.values()]
+    table.add_row("all", f"{levels[0]} rows saved", *saved)
+    table.add_row("", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
     table.add_row("", "predicted", *(seconds(entry["predicted_s"]) for entry in found.values()))
     if measured:
         table.add_row("", "measured", *(seconds(measured[name]) if name in measured else "" for name in found))

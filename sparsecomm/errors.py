@@ -26,5 +26,13 @@ class ExchangeError(SparseCommError):
     """What was moved is not what was planned, or a peer failed; the exchange cannot be used again."""
 
 
+class PeerError(ExchangeError):
+    """Another rank, or the network to it, failed."""
+
+
+class StoppedError(SparseCommError):
+    """The job was asked to stop by a signal, and all its ranks leave together."""
+
+
 class LaunchError(SparseCommError):
     """The job was started in a way that cannot work, for example N processes that became N jobs of one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -361,8 +362,55 @@ def check_wrong_peers(transport: Transport) -> None:
     with pytest.raises(PlanError, match=r"stage 0: rank \d sends rank \d .* rows.*but the plan expects"):
         Exchange(mine, transport, 2)
     width = 3 if transport.rank == victim else 2
-    with pytest.raises(PlanError, match="columns"):
+    with pytest.raises(PlanError, match="made with width"):
         Exchange(plan.rank(transport.rank), transport, width)
+
+
+def check_finite(transport: Transport) -> None:
+    """A row that is not finite is found before it leaves, with its global number, in both directions."""
+    plan = direct_plan(random_case(transport.num_ranks, seed=1))
+    mine = plan.rank(transport.rank)
+    with Exchange(mine, transport, 3, check_finite=True) as exchange:
+        exchange.forward(np.ones((mine.num_own, 3), np.float32))
+    leaving = mine.slot_rows()[mine.stages[0].send.slots]
+    for start, block, rows in (
+        (Exchange.start, np.ones((mine.num_own, 3), np.float32), leaving),
+        (Exchange.start_reverse, np.ones((mine.num_ghost, 3), np.float32), mine.ghost_rows),
+    ):
+        exchange = Exchange(mine, transport, 3, check_finite=True)
+        block[:, 1] = np.nan
+        if rows.size:
+            with pytest.raises(ExchangeError, match=rf"rank {transport.rank}, stage \d: row \d+ .* with nan") as caught:
+                start(exchange, block)
+            assert int(str(caught.value).split("row ")[1].split()[0]) in rows
+    transport.barrier()
+
+
+def check_same_everywhere(transport: Transport) -> None:
+    """What one rank was given otherwise is named on all ranks."""
+    plan = direct_plan(random_case(transport.num_ranks, seed=1)).rank(transport.rank)
+    if transport.num_ranks == 1:
+        return
+    for name, usual, other in (("width", 2, 3), ("dtype", np.float32, np.float64), ("depth", 1, 2)):
+        given = {"width": 2, name: other if transport.rank == transport.num_ranks - 1 else usual}
+        with pytest.raises(PlanError, match=f"made with {name} "):
+            Exchange(plan, transport, **given)
+
+
+def check_calls(transport: Transport) -> None:
+    """With SPARSECOMM_DEBUG a rank that makes another call than rank 0 is found before anything is sent."""
+    if transport.num_ranks == 1:
+        return
+    os.environ["SPARSECOMM_DEBUG"] = "1"
+    plan = direct_plan(random_case(transport.num_ranks, seed=1)).rank(transport.rank)
+    exchange = Exchange(plan, transport, 2, depth=2)
+    exchange.forward(np.zeros((plan.num_own, 2), np.float32))
+    first = transport.rank == 0
+    start, num_rows = (exchange.start, plan.num_own) if first else (exchange.start_reverse, plan.num_ghost)
+    with pytest.raises(PlanError, match="call 2 is the start of a run in reverse, but on rank 0 call 2 is the start"):
+        start(np.zeros((num_rows, 2), np.float32))
+    transport.barrier()
+    os.environ.pop("SPARSECOMM_DEBUG", None)
 
 
 def check_verify(transport: Transport) -> None:
@@ -372,14 +420,24 @@ def check_verify(transport: Transport) -> None:
             assert not exchange.executed.rows_sent.any()
 
 
-def check_verify_finds(transport: Transport) -> None:
-    """Rows that arrive in each other's slots on one rank are found, and all ranks are told."""
+def check_rows_of_messages(transport: Transport) -> None:
+    """As many rows as expected, but others: all ranks are told before anything is sent."""
     plan = direct_plan(random_case(transport.num_ranks, seed=1))
     parts = [plan.rank(p) for p in range(transport.num_ranks)]
     victim = next((p for p, part in enumerate(parts) if part.stages[0].recv.num_rows > 1), None)
     if victim is None:
         return
     mine = _with_swapped_slots(parts[victim]) if transport.rank == victim else parts[transport.rank]
+    with pytest.raises(PlanError, match="hash of the rows"):
+        Exchange(mine, transport, 2)
+
+
+def check_verify_finds(transport: Transport) -> None:
+    """A plan that brings no rows at all fits on all ranks, but proves nothing; all ranks are told."""
+    plan = direct_plan(random_case(transport.num_ranks, seed=1))
+    if plan.ghost_rows.size == 0:
+        return
+    mine = replace(plan.rank(transport.rank), stages=())
     with pytest.raises(PlanError, match="ghost slots end with the wrong row"), _not_closed(mine, transport) as exchange:
         exchange.verify()
     exchange.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -121,3 +122,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")
+
+
+def segments_of(pid: int) -> set[str]:
+    """Return the shared memory that a process maps."""
+    return set(re.findall(r"/dev/shm/\S+", Path(f"/proc/{pid}/maps").read_text()))

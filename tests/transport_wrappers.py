@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparsecomm.collectives.transport.base import Arrival, Channel, MessageBuffer, Transport
+from sparsecomm.collectives.transport.waits import Wait
 
 
 class Wrapped:
@@ -51,10 +52,10 @@ class LateChannel:
         self.held = [arrival for arrival in self.held if arrival not in now]
         return [now[i] for i in self.rng.permutation(len(now))]
 
-    def wait(self) -> list[Arrival]:
+    def wait(self, wait: Wait) -> list[Arrival]:
         while not (arrivals := self.test()):
             if not self.held:
-                self.held += self.inner.wait()
+                self.held += self.inner.wait(wait)
         return arrivals
 
 
@@ -106,8 +107,8 @@ class LossyChannel:
     def test(self) -> list[Arrival]:
         return self._told(self.inner.test())
 
-    def wait(self) -> list[Arrival]:
-        return self._told(self.inner.wait())
+    def wait(self, wait: Wait) -> list[Arrival]:
+        return self._told(self.inner.wait(wait))
 
     def _told(self, arrivals: list[Arrival]) -> list[Arrival]:
         return [Arrival(m, self.sizes[m] if m == self.faked else size) for m, size in arrivals]

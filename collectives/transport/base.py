@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
@@ -12,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomm import errors
+from sparsecomm.collectives.transport.waits import Wait, Watch
 from sparsecomm.errors import ExchangeError, InputError, SparseCommError
 from sparsecomm.table import Router
 
@@ -21,11 +20,6 @@ Bytes = npt.NDArray[np.uint8]
 # Open MPI 5 refuses counts above 2**31 - 1; half of that leaves room for whatever a library adds.
 MAX_PIECE_BYTES: Final = (1 << 30) - (1 << 12)
 _MAX_REPORTS: Final = 8
-
-# For loops that poll: there may be more ranks than cores. A forward run of 2 messages takes, with MPI_Waitsome of
-# MPICH 5.0.2 and with a loop of MPI_Testsome that gives way: 10.7 and 11.6 us with 2 ranks on 2 cores, 5300 and
-# 100 us with 4 ranks on them. time.sleep(0) is no substitute: it sleeps 50 us.
-give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,13 +65,13 @@ class Channel(Protocol):
     def test(self) -> list[Arrival]:
         """Return the receives that landed since the last question, without blocking."""
 
-    def wait(self) -> list[Arrival]:
+    def wait(self, wait: Wait) -> list[Arrival]:
         """Return the receives that landed since the last question, at least one of them."""
 
     def sent(self) -> bool:
         """Return whether the buffers of all posted sends may be written again."""
 
-    def finish(self) -> None:
+    def finish(self, wait: Wait) -> None:
         """Block until `sent()`."""
 
     def close(self) -> None:
@@ -85,11 +79,15 @@ class Channel(Protocol):
 
 
 class Transport(Router, Protocol):
-    """One rank's access to the others; all methods but `open`, `rank` and `num_ranks` are collective."""
+    """One rank's access to the others; all methods but `open` are collective."""
 
     @property
     def rank(self) -> int:
         """This rank."""
+
+    @property
+    def watch(self) -> Watch:
+        """What looks at every long wait of this rank."""
 
     def agree(self, error: BaseException | None) -> None:
         """Raise on all ranks if any rank has an error.

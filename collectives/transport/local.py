@@ -5,13 +5,13 @@ What it delivers is exactly what MPI would deliver; sends are buffered. An error
 
 from __future__ import annotations
 
+import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import numpy as np
 
@@ -27,12 +27,22 @@ from sparsecomm.collectives.transport.base import (
     split,
 )
 from sparsecomm.collectives.transport.packing import pack_rows, unpack_rows
+from sparsecomm.collectives.transport.waits import (
+    END,
+    Wait,
+    Waiting,
+    WaitReport,
+    check_deadline,
+    read_deadline,
+    summarise,
+)
 from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.table import Column, Table
 from sparsecomm.typing import IntGlobal, IntRank
 
 T = TypeVar("T")
 MAX_RANKS: Final = 64
+_HOST: Final = "localhost"
 _Space = tuple[int, ...]
 _Box = tuple[_Space, int, int]  # tag space, source, number
 
@@ -57,6 +67,8 @@ class _World:
         self._woken = [threading.Condition(lock) for _ in range(num_ranks)]
         self._mail: list[dict[_Box, deque[Bytes]]] = [{} for _ in range(num_ranks)]
         self._boards: dict[tuple[_Space, int], _Board] = {}
+        self._waits: dict[int, Wait] = {}
+        self.ended: list[int] = []
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -73,12 +85,25 @@ class _World:
             for woken in self._woken:
                 woken.notify_all()
 
-    def sleep(self, rank: int, until_s: float, what: str) -> None:
-        """Wait, with the lock held, until something happens to `rank` or the deadline passes."""
-        if not self._woken[rank].wait(until_s - time.monotonic()) and time.monotonic() >= until_s:
-            raise ExchangeError(f"rank {rank} waited {self.deadline_s:g} s for {what}")
+    def sleep(self, rank: int, wait: Wait) -> None:
+        """Sleep, with the lock held, until something happens to `rank` or its deadline passes."""
+        self._waits[rank] = wait
+        try:
+            wait.look()
+            self._woken[rank].wait(wait.deadline_s - wait.seconds if wait.deadline_s else None)
+        finally:
+            del self._waits[rank]
         if self.cause is not None:
             raise ExchangeError(f"rank {self.failed_rank} failed: {self.cause!r}") from self.cause
+
+    def give_up(self, rank: int, wait: Wait) -> NoReturn:
+        """Raise what the waits of all ranks say together."""
+        with self._lock:
+            waits = {**self._waits, rank: wait}
+            ended = [WaitReport(p, _HOST, Waiting(END), 0.0) for p in self.ended]
+        reports = [WaitReport(p, _HOST, one.describe(), one.seconds) for p, one in waits.items()] + ended
+        lines = summarise(reports, [_HOST] * self.num_ranks)
+        raise ExchangeError(f"a deadline of {wait.deadline_s:g} s has passed: " + "\n".join(lines))
 
     def deliver(self, dst: int, box: _Box, pieces: Sequence[Bytes]) -> None:
         copies = [piece.copy() for piece in pieces]
@@ -91,9 +116,8 @@ class _World:
         waiting = self._mail[dst].get(box)
         return waiting.popleft() if waiting else None
 
-    def share(self, rank: int, space: _Space, call: int, value: T) -> list[T]:
+    def share(self, rank: int, space: _Space, call: int, value: T, wait: Wait) -> list[T]:
         """Return what every rank gave to collective call number `call` of a tag space."""
-        until_s = time.monotonic() + self.deadline_s
         with self.locked():
             board = self._boards.setdefault((space, call), _Board())
             board.values[rank] = value
@@ -101,11 +125,31 @@ class _World:
                 for woken in self._woken:
                     woken.notify_all()
             while len(board.values) < self.num_ranks:
-                self.sleep(rank, until_s, f"the other ranks in collective call {call}")
+                self.sleep(rank, wait)
             board.num_read += 1
             if board.num_read == self.num_ranks:
                 del self._boards[space, call]
             return [board.values[p] for p in range(self.num_ranks)]
+
+
+class LocalWatch:
+    """Fails the world when a wait of one of its ranks takes too long."""
+
+    def __init__(self, world: _World, rank: int) -> None:
+        self._world, self._rank = world, rank
+
+    @property
+    def deadline_s(self) -> float:
+        return self._world.deadline_s
+
+    def look(self, wait: Wait) -> None:
+        """Raise when a wait has taken too long.
+
+        Raises:
+            ExchangeError: saying what every rank waits for.
+        """
+        if wait.too_long:
+            self._world.give_up(self._rank, wait)
 
 
 class LocalChannel:
@@ -142,18 +186,16 @@ class LocalChannel:
         with self._world.locked():
             return self._take()
 
-    def wait(self) -> list[Arrival]:
-        until_s = time.monotonic() + self._world.deadline_s
+    def wait(self, wait: Wait) -> list[Arrival]:
         with self._world.locked():
             while not (arrivals := self._take()) and self._open:
-                source, number = self._boxes[next(iter(self._open))][1:]
-                self._world.sleep(self._rank, until_s, f"message {number} from rank {source}")
+                self._world.sleep(self._rank, wait)
             return arrivals
 
     def sent(self) -> bool:
         return True
 
-    def finish(self) -> None:
+    def finish(self, wait: Wait) -> None:
         """Do nothing: `post` has copied the buffer."""
 
     def close(self) -> None:
@@ -197,6 +239,11 @@ class LocalTransport:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+
+    @property
+    def watch(self) -> LocalWatch:
+        """What looks at every long wait of this rank."""
+        return LocalWatch(self._world, self._rank)
 
     @property
     def rank(self) -> int:
@@ -264,14 +311,16 @@ class LocalTransport:
         self._num_calls += 1
         # Arrays are copied so that a rank may change its own while slower ranks still read it.
         given = value.copy() if isinstance(value, np.ndarray) else value
-        return self._world.share(self._rank, self._space, self._num_calls, given)
+        call = self._num_calls
+        wait = Wait(self.watch, lambda: Waiting(f"collective call {call}"))
+        return self._world.share(self._rank, self._space, call, given, wait)
 
 
 def run_local(
     num_ranks: int,
     body: Callable[[LocalTransport], T],
     *,
-    deadline_s: float = 60.0,
+    deadline_s: float | None = None,
     max_bytes: int = MAX_PIECE_BYTES,
 ) -> list[T]:
     """Run `body` on every rank of a world of threads and return the results by rank.
@@ -279,7 +328,8 @@ def run_local(
     Args:
         num_ranks: 1 .. 64.
         body: called once on each rank with its transport.
-        deadline_s: the longest that any single wait may take before the world fails.
+        deadline_s: the longest that any single wait may take before the world fails; 0 for no end, None for what
+            `SPARSECOMM_DEADLINE` says, or 300.
         max_bytes: longer messages are split.
 
     Raises:
@@ -294,12 +344,14 @@ def run_local(
         raise InputError(f"run_local runs 1 to {MAX_RANKS} ranks, not {num_ranks}; use MPI for more")
     if max_bytes < 1:
         raise InputError(f"max_bytes must be at least 1, not {max_bytes}")
+    deadline_s = read_deadline(os.environ) if deadline_s is None else check_deadline(deadline_s)
     world = _World(num_ranks, deadline_s, max_bytes)
     results: dict[int, T] = {}
 
     def run(rank: int) -> None:
         try:
             results[rank] = body(LocalTransport(world, rank))
+            world.ended.append(rank)
         except BaseException as err:  # a thread has no caller: the world carries its error to run_local
             world.fail(rank, err)
 
@@ -313,8 +365,8 @@ def run_local(
 
 
 def _join(threads: list[threading.Thread], world: _World) -> None:
-    """Wait for all threads; once the world failed, no longer than its deadline for each."""
+    """Wait for all threads; once the world failed, no longer than seconds for each."""
     for thread in threads:
         while thread.is_alive() and world.cause is None:
             thread.join(0.05)
-        thread.join(min(world.deadline_s, 5.0) if world.cause is not None else None)
+        thread.join(5.0 if world.cause is not None else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -13,12 +14,15 @@ from mpi4py import MPI
 
 import numpy as np
 
-from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, give_way, raise_agreed
+from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
+from sparsecomm.collectives.transport.leave import mark_joined, mark_left, stop_asked
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
+from sparsecomm.collectives.transport.mpi_watch import MpiWatch, complete, duplicate, leave_together
 from sparsecomm.collectives.transport.nbx import sparse_exchange
 from sparsecomm.collectives.transport.packing import pack_rows, unpack_rows
+from sparsecomm.collectives.transport.waits import Wait, Waiting, check_deadline, read_deadline
 from sparsecomm.collectives.transport.world import check_world
-from sparsecomm.errors import ExchangeError, InputError
+from sparsecomm.errors import ExchangeError, InputError, PeerError
 from sparsecomm.table import Column, Table
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
@@ -27,7 +31,6 @@ T = TypeVar("T")
 
 # The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
 _LAST_WORDS_S: Final = 0.3
-_INTERRUPTED: Final = 130  # what shells call the end by Ctrl-C
 
 
 class MpiTransport:
@@ -39,21 +42,34 @@ class MpiTransport:
     Args:
         comm: duplicated, and the duplicate freed by `close`; the world where None.
         max_bytes: longer messages are split.
+        deadline_s: the longest that any wait may take before the job is ended with exit code 86; 0 for no end, None
+            for what `SPARSECOMM_DEADLINE` says, or 300.
 
     Raises:
         LaunchError: the launcher started several processes, but each is a job of its own.
-        InputError: `max_bytes` is out of range.
+        InputError: `max_bytes` or `deadline_s` is out of range.
 
     Note: Collective over comm.
     """
 
-    def __init__(self, comm: MPI.Intracomm | None = None, *, max_bytes: int = MAX_PIECE_BYTES) -> None:
+    def __init__(
+        self,
+        comm: MPI.Intracomm | None = None,
+        *,
+        max_bytes: int = MAX_PIECE_BYTES,
+        deadline_s: float | None = None,
+    ) -> None:
         if not 1 <= max_bytes <= MAX_PIECE_BYTES:
             raise InputError(f"max_bytes must be 1 .. {MAX_PIECE_BYTES}, not {max_bytes}")
+        deadline_s = read_deadline(os.environ) if deadline_s is None else check_deadline(deadline_s)
         _enter_job()
-        self._max_bytes = max_bytes
-        self._comm: MPI.Intracomm | None = (MPI.COMM_WORLD if comm is None else comm).Dup()
-        self._rank, self._num_ranks = self._comm.rank, self._comm.size
+        given = MPI.COMM_WORLD if comm is None else comm
+        self._set_up(given, MpiWatch(given, deadline_s), max_bytes)
+
+    def _set_up(self, comm: MPI.Intracomm, watch: MpiWatch, max_bytes: int) -> None:
+        self._watch, self._max_bytes = watch, max_bytes
+        self._comm: MPI.Intracomm | None = duplicate(comm, self._wait("duplicating a communicator"))
+        self._rank, self._num_ranks = comm.rank, comm.size
         self._route_comm: MPI.Intracomm | None = None
         self._num_routes = 0
 
@@ -76,6 +92,11 @@ class MpiTransport:
         return self._comm
 
     @property
+    def watch(self) -> MpiWatch:
+        """What looks at every long wait of this rank."""
+        return self._watch
+
+    @property
     def rank(self) -> int:
         return self._rank
 
@@ -94,9 +115,10 @@ class MpiTransport:
         """
         blocks = pack_rows(table, to_rank, self._num_ranks)
         if self._route_comm is None:
-            self._route_comm = self.comm.Dup()
+            self._route_comm = duplicate(self.comm, self._wait("duplicating a communicator"))
         self._num_routes += 1
-        received = sparse_exchange(self._route_comm, self._num_routes % 2, blocks, self._max_bytes)
+        wait = self._wait(f"sparse exchange {self._num_routes}")
+        received = sparse_exchange(self._route_comm, self._num_routes % 2, blocks, self._max_bytes, wait)
         return unpack_rows(table, self._rank, received)
 
     def reduce(self, values: Column, op: Literal["sum", "max"]) -> Column:
@@ -106,7 +128,7 @@ class MpiTransport:
         """
         given = np.ascontiguousarray(values)
         result = np.empty_like(given)
-        _complete(self.comm.Iallreduce(given, result, op=_reduction(op, given)))
+        complete(self.comm.Iallreduce(given, result, op=_reduction(op, given)), self._wait("a reduction"))
         return result.reshape(np.shape(values))
 
     def collect(self, values: IntGlobal) -> IntGlobal:
@@ -115,7 +137,8 @@ class MpiTransport:
         Note: Collective over comm.
         """
         result = np.empty(self._num_ranks, dtype=np.int64)
-        _complete(self.comm.Iallgather(np.ascontiguousarray(values, dtype=np.int64), result))
+        given = np.ascontiguousarray(values, dtype=np.int64)
+        complete(self.comm.Iallgather(given, result), self._wait("a collection"))
         return result
 
     def agree(self, error: BaseException | None) -> None:
@@ -123,6 +146,7 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
+        error = error or stop_asked()
         if self.reduce(np.array([error is not None]), "max")[0]:
             given = self.comm.allgather(Report.of(self._rank, error))
             raise_agreed(error, [report for report in given if report is not None])
@@ -132,6 +156,7 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
+        self.barrier()  # which is watched; from here on no rank waits long for another
         return self.comm.bcast(obj, root)  # type: ignore[no-any-return]
 
     def barrier(self) -> None:
@@ -139,14 +164,16 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
-        _complete(self.comm.Ibarrier())
+        complete(self.comm.Ibarrier(), self._wait("a barrier"))
 
     def duplicate(self) -> MpiTransport:
         """Return a transport over a duplicate of the communicator.
 
         Note: Collective over comm.
         """
-        return MpiTransport(self.comm, max_bytes=self._max_bytes)
+        copy = MpiTransport.__new__(MpiTransport)
+        copy._set_up(self.comm, self._watch.retain(), self._max_bytes)
+        return copy
 
     def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> MpiChannel:
         """Prepare messages that will run many times.
@@ -165,10 +192,17 @@ class MpiTransport:
 
         Note: Collective over comm.
         """
+        if self._comm is None:
+            return
+        complete(self._comm.Ibarrier(), self._wait("closing a transport"))
         for comm in (self._route_comm, self._comm):
             if comm is not None:
                 comm.Free()
         self._comm = self._route_comm = None
+        self._watch.release()
+
+    def _wait(self, what: str) -> Wait:
+        return Wait(self._watch, lambda: Waiting(what))
 
 
 def topology_of(comm: MPI.Intracomm) -> Topology:
@@ -182,11 +216,6 @@ def topology_of(comm: MPI.Intracomm) -> Topology:
     rank_to_node = np.empty(comm.size, dtype=np.int32)
     comm.Allgather(np.array([first], dtype=np.int32), rank_to_node)
     return Topology.from_nodes(rank_to_node)
-
-
-def _complete(request: MPI.Request) -> None:
-    while not request.Test():
-        give_way()
 
 
 def _reduction(op: Literal["sum", "max"], values: Column) -> MPI.Op:
@@ -207,7 +236,14 @@ def _enter_job() -> None:
             check_world(MPI.COMM_WORLD.size, os.environ)
             if MPI.COMM_WORLD.size > 1:
                 install_abort_hooks()
+            mark_joined(MPI.COMM_WORLD.rank)
+            atexit.register(_leave)
             _entered = True
+
+
+def _leave() -> None:
+    leave_together()
+    mark_left(MPI.COMM_WORLD.rank)
 
 
 def install_abort_hooks() -> None:
@@ -217,22 +253,22 @@ def install_abort_hooks() -> None:
     """
     last_words, thread_words = sys.excepthook, threading.excepthook
 
-    def on_main(*error: Any) -> None:
-        if issubclass(error[0], KeyboardInterrupt):  # every rank is told, and no traceback would tell the user more
-            MPI.COMM_WORLD.Abort(_INTERRUPTED)
-        _abort(lambda: last_words(*error))
+    def on_main(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        _abort(kind, lambda: last_words(kind, error, trace))
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_type is not SystemExit:  # which ends a thread quietly
-            _abort(lambda: thread_words(args))
+            _abort(args.exc_type, lambda: thread_words(args))
 
     sys.excepthook, threading.excepthook = on_main, on_thread
 
 
-def _abort(print_error: Callable[[], object]) -> None:
+def _abort(kind: type[BaseException], print_error: Callable[[], object]) -> None:
     try:
         sys.stdout.flush()
-        print(f"sparsecomm: rank {MPI.COMM_WORLD.rank} on host {MPI.Get_processor_name()}:", file=sys.stderr)
+        # Whoever loses a peer is not to blame.
+        blame = "" if issubclass(kind, PeerError) else "at fault: "
+        print(f"sparsecomm: {blame}rank {MPI.COMM_WORLD.rank} on host {MPI.Get_processor_name()}:", file=sys.stderr)
         print_error()
         sys.stderr.flush()
         time.sleep(_LAST_WORDS_S)

@@ -7,8 +7,9 @@ from typing import Any
 
 from mpi4py import MPI
 
-from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, give_way, split
-from sparsecomm.errors import ExchangeError
+from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, split
+from sparsecomm.collectives.transport.waits import Wait
+from sparsecomm.errors import PeerError
 
 _Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
 
@@ -59,13 +60,13 @@ class MpiChannel:
     def test(self) -> list[Arrival]:
         return self._arrivals(MPI.Request.Testsome)
 
-    def wait(self) -> list[Arrival]:
+    def wait(self, wait: Wait) -> list[Arrival]:
         # A piece may land without its message being whole.
         arrivals: list[Arrival] = []
         while self._landing.num_open and not arrivals:
             arrivals = self._arrivals(MPI.Request.Testsome)
             if not arrivals:
-                give_way()
+                wait.idle()
         return arrivals
 
     def sent(self) -> bool:
@@ -75,9 +76,9 @@ class MpiChannel:
         self._posted = []
         return True
 
-    def finish(self) -> None:
+    def finish(self, wait: Wait) -> None:
         while not self.sent():
-            give_way()
+            wait.idle()
 
     def close(self) -> None:
         if self._closed:
@@ -115,7 +116,7 @@ class _Errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, MPI.Exception):
-            raise ExchangeError(f"rank {self._rank}: MPI failed: {error.Get_error_string()}") from error
+            raise PeerError(f"rank {self._rank}: MPI failed: {error.Get_error_string()}") from error
 
 
 def _requests(

@@ -8,10 +8,13 @@ from mpi4py import MPI
 
 import numpy as np
 
-from sparsecomm.collectives.transport.base import Bytes, give_way, split
+from sparsecomm.collectives.transport.base import Bytes, split
+from sparsecomm.collectives.transport.waits import Wait
 
 
-def sparse_exchange(comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_bytes: int) -> dict[int, Bytes]:
+def sparse_exchange(
+    comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_bytes: int, wait: Wait
+) -> dict[int, Bytes]:
     """Send each block to its rank and return what came, by rank of origin.
 
     The cost is that of the messages and one barrier; nothing is counted for ranks that are not spoken to.
@@ -21,6 +24,7 @@ def sparse_exchange(comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_b
         tag: not that of the call before: a fast rank may begin the next call while a slow one ends this one.
         blocks: rank -> bytes; not modified.
         max_bytes: longer blocks are split.
+        wait: of this call.
 
     Note: Collective over comm.
 
@@ -45,7 +49,7 @@ def sparse_exchange(comm: MPI.Comm, tag: int, blocks: Mapping[int, Bytes], max_b
         elif barrier.Test():
             break
         else:
-            give_way()
+            wait.idle()
     own = {comm.rank: blocks[comm.rank]} if comm.rank in blocks else {}
     return {peer: part[0] if len(part) == 1 else np.concatenate(part) for peer, part in pieces.items()} | own
 

@@ -10,11 +10,13 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.topology import Topology
 
 
-def open_transport(comm: object | None = None) -> Transport:
+def open_transport(comm: object | None = None, *, deadline_s: float | None = None) -> Transport:
     """Return a transport of one's own, to be closed by whoever asked for it.
 
     Args:
         comm: an mpi4py communicator, a transport, or None for the world of the job.
+
+        deadline_s: of every wait, see `MpiTransport`; not for a transport that is given, which has its own.
 
     Raises:
         LaunchError: the launcher started several processes, but each is a job of its own.
@@ -25,7 +27,7 @@ def open_transport(comm: object | None = None) -> Transport:
         return cast(Transport, comm).duplicate()
     from sparsecomm.collectives.transport.mpi import MpiTransport
 
-    return MpiTransport(comm)  # type: ignore[arg-type]
+    return MpiTransport(comm, deadline_s=deadline_s)  # type: ignore[arg-type]
 
 
 def detect_topology(transport: Transport) -> Topology:

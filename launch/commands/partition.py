@@ -13,13 +13,8 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     add_matrix(parser)
     add_topology(parser, required=True)
     parser.add_argument("-m", "--method", default="block", help="block or metis (block)")
-    parser.add_argument(
-        "--balance",
-        type=float,
-        default=1.03,
-        help="most nonzeros of a rank over the mean, for methods that balance (1.03)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of methods that use random numbers (0)")
+    parser.add_argument("--balance", type=float, default=1.03, help="largest load allowed over the mean load (1.03)")
+    parser.add_argument("--seed", type=int, default=0, help="of methods that draw (0)")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the matrix in one shard per rank")
     add_json(parser)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     )
     parser.add_argument("--plan", metavar="DIR", type=Path, help="use the plan that `sparsecomm plan -o DIR` wrote")
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
+    parser.add_argument(
+        "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
+    )
     parser.add_argument("--repeat", type=int, default=5, help="timed products after one to warm up (5)")
     add_json(parser)
     return parser
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return _in_threads(args, num_ranks)
     from sparsecomm.launch.start import start_ranks
 
-    return start_ranks(num_ranks, args.argv)
+    return start_ranks(num_ranks, [sys.executable, "-m", "sparsecomm", *args.argv])
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -80,7 +84,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
+    from sparsecomm.collectives.transport.waits import check_deadline
+
     check_planning(args)
+    check_deadline(args.deadline or 0)
     if args.repeat < 1:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
@@ -108,6 +115,7 @@ def _in_threads(args: argparse.Namespace, num_ranks: int) -> int:
 
 def _in_job(args: argparse.Namespace) -> int:
     """Do the work as one rank of a job, and leave together with the others."""
+    from sparsecomm.collectives.transport.leave import leave_on_signals
     from sparsecomm.collectives.transport.open import open_transport
     from sparsecomm.launch.start import report_code
     from sparsecomm.launch.world import env_rank
@@ -116,7 +124,8 @@ def _in_job(args: argparse.Namespace) -> int:
         from sparsecomm.partition.child import Child
 
         Child.start()  # before MPI, after which nothing may fork
-    transport = open_transport()
+    leave_on_signals()
+    transport = open_transport(deadline_s=args.deadline)
     code = 1
     try:
         report = _work(args, transport)

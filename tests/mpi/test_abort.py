@@ -47,11 +47,11 @@ def test_uncaught_error_ends_the_job(how: str, mpi: str) -> None:
     job = run_job(4, ["python", "-c", RAISES.replace("HOW", how)], mpi=mpi, timeout=60)
     ended = time.time()
     assert job.rc not in (0, TIMED_OUT), job
-    assert "sparsecomm: rank 2 on host" in job.stderr, job
+    assert "sparsecomm: at fault: rank 2 on host" in job.stderr, job
     assert re.search(r"Traceback.*in fail\n.*RuntimeError: the reason", job.stderr, re.DOTALL), job
     raised = re.search(r"raised at ([\d.]+)", job.stderr)
     assert raised, job
-    assert ended - float(raised[1]) <= 5.0, job
+    assert ended - float(raised[1]) < 10, job  # 1 to 5 s where nothing else runs
 
 
 LOSES = """
