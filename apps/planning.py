@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
-from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose
+from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, passed_over
 from sparsecomm.pattern import Remote
 from sparsecomm.product import Product
 from sparsecomm.product_store import save_product
@@ -27,7 +27,8 @@ class Planned:
     Args:
         source: the partitioned matrix.
         remote: its remote nonzeros.
-        candidates: what every strategy would move.
+        candidates: what the strategies would move.
+        late: why the others were not counted.
         product: of the chosen one.
         bounds: what no schedule can be spared.
         width, dtype: what was predicted for.
@@ -37,6 +38,7 @@ class Planned:
     source: Source
     remote: Remote
     candidates: dict[str, Candidate]
+    late: dict[str, str]
     product: Product
     bounds: Bounds
     width: int
@@ -54,6 +56,7 @@ class Planned:
             self.width,
             self.dtype,
             self.candidates,
+            self.late,
             self.product.strategy,
             self.bounds,
         )
@@ -78,9 +81,10 @@ def judge_partition(source: Source, topology: Topology) -> Json:
     check_ranks(remote, topology)
     width, dtype = 64, np.float32
     found = candidates(remote, topology, width=width, max_rank_nnz=int(source.loads().nnz.max(initial=0)))
-    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
+    offline = Offline(topology.num_ranks)
+    bounds, late = bounds_of(remote, topology, offline), passed_over(remote, topology, offline)
     partition = source.partition_json(topology)
-    report = plan_json(source.info, topology, partition, width, dtype, found, "", bounds)
+    report = plan_json(source.info, topology, partition, width, dtype, found, late, "", bounds)
     del report["chosen"]
     return {"schema": "sparsecomm.partition/1", **report}
 
@@ -110,11 +114,13 @@ def plan_source(
         width=width,
         itemsize=np.dtype(dtype).itemsize,
         max_rank_nnz=int(source.loads().nnz.max(initial=0)),
+        asked=strategy,
     )
+    late = passed_over(remote, topology, Offline(topology.num_ranks), strategy)
     chosen = choose(found, strategy)
     say("computing lower bounds")
     bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
     say(f"building {chosen.name}")
     product = chosen.build(remote, topology)
     product.verify(remote)
-    return Planned(source, remote, found, product, bounds, width, dtype, time.perf_counter() - begin)
+    return Planned(source, remote, found, late, product, bounds, width, dtype, time.perf_counter() - begin)

@@ -19,7 +19,7 @@ from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import Candidate, candidates, choose
+from sparsecomm.collectives.strategies import Candidate, candidates, choose, passed_over
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
@@ -99,14 +99,24 @@ def _plan(
     remote = Remote.of(share.rows, share.layouts, transport.held)
     busiest = int(transport.reduce(np.array([share.rows.nnz], dtype=np.int64), "max")[0])
     itemsize = np.dtype(options.dtype).itemsize
-    found = candidates(remote, topology, width=options.width, itemsize=itemsize, max_rank_nnz=busiest, router=transport)
+    asked = plan.header["strategy"] if plan else options.strategy
+    found = candidates(
+        remote,
+        topology,
+        width=options.width,
+        itemsize=itemsize,
+        max_rank_nnz=busiest,
+        router=transport,
+        asked=asked,
+    )
+    late = passed_over(remote, topology, transport, asked)
     say("computing lower bounds")
     bounds = bounds_of(remote, topology, transport)
     chosen = get_strategy(plan.header["strategy"]) if plan else choose(found, options.strategy)
     say(f"building {chosen.name}" if plan is None else f"taking {chosen.name} from {plan.path}")
     product = plan.product if plan else chosen.build_rank(remote, topology, transport)
     partition = share.partition_json(topology, transport)
-    report = plan_json(share.info, topology, partition, options.width, options.dtype, found, chosen.name, bounds)
+    report = plan_json(share.info, topology, partition, options.width, options.dtype, found, late, chosen.name, bounds)
     return report, found, product
 
 

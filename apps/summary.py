@@ -82,10 +82,19 @@ def plan_json(
     width: int,
     dtype: npt.DTypeLike,
     found: dict[str, Candidate],
+    late: dict[str, str],
     chosen: str,
     bounds: Bounds,
 ) -> Json:
-    """Return the part of the JSON contract that `plan` and `spmm` share."""
+    """Return the part of the JSON contract that `plan` and `spmm` share.
+
+    Args:
+        matrix, topology, partition, width, dtype: what was planned for.
+        found: the strategies that were counted.
+        late: why the others were not.
+        chosen: the name of the chosen one.
+        bounds: what no schedule can be spared.
+    """
     itemsize = np.dtype(dtype).itemsize
     return {
         "matrix": matrix.to_json(),
@@ -93,7 +102,9 @@ def plan_json(
         "partition": partition,
         "width": width,
         "dtype": np.dtype(dtype).name,
-        "strategies": {name: candidate_json(c, topology, width, itemsize) for name, c in found.items()},
+        "strategies": {name: candidate_json(c, topology, width, itemsize) for name, c in found.items()}
+        | dict.fromkeys(late),
+        "not_counted": late,
         "chosen": chosen,
         "two_party_minimum": {"network": bounds.two_party_minimum},
         "lower_bound": {"network": bounds.network, "busiest_node": bounds.busiest_node},

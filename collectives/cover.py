@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
-from sparsecomm.cover import node_cover
-from sparsecomm.pattern import Remote, patterns_of
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided
+from sparsecomm.cover import ServedBy, node_cover
+from sparsecomm.pattern import Remote
 from sparsecomm.table import Router
 from sparsecomm.topology import Topology
+from sparsecomm.typing import IntRank
+
+
+def multiplier_of(served_by: ServedBy, remote: Remote) -> IntRank:
+    """Return the rank that multiplies each remote nonzero: the owner of its column, or else of its row."""
+    return np.where(served_by.row, remote.nonzeros["col_rank"], remote.nonzeros.rank)
 
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
@@ -17,13 +23,8 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
 
     Source: Kayaaslan, Aykanat, Ucar 2018; SHIRO 2025; both cover pairs of ranks, this pairs of nodes.
     """
-    table = remote.nonzeros
-    served_by = node_cover(remote, topology, router)
-    multiplier = np.where(served_by.row, table["col_rank"], table.rank)
-    gather, scatter = patterns_of(remote, multiplier, router)
-    return Schedule(
-        hierarchical_copies(gather, topology, router), hierarchical_copies(scatter, topology, router), multiplier
-    )
+    multiplier = multiplier_of(node_cover(remote, topology, router), remote)
+    return two_sided(remote, topology, router, multiplier, hierarchical_copies)
 
 
 COVER = register_strategy(Strategy("cover", _schedule))

@@ -22,15 +22,32 @@ def hierarchical_copies(pattern: Pattern, topology: Topology, router: Router) ->
 
     Source: Hidayetoglu et al., Petascale XCT (SC 2020) and SparseComm, for any tree of levels.
     """
-    wanted, stages = pattern.ghosts, []
-    for level in range(topology.num_levels):
+    handed_on = hand_on(pattern.ghosts, topology, topology.num_levels, router)
+    outermost = np.int32(topology.num_levels - 1)
+    table = handed_on.with_columns(stage=outermost - handed_on["level"]).only("stage", "src", "row")
+    return Copies(pattern, table.sort("stage", "src", "row"), outermost_first(topology))
+
+
+def hand_on(wanted: Table, topology: Topology, num_levels: int, router: Router) -> Table:
+    """Return the copies (`level`, `src`, `row`) that bring rows to ranks, once into each group on their way.
+
+    Args:
+        wanted: distinct (rank, `row`), with `owner`, the rank where the row starts out, in the same group of level
+            `num_levels` - 1.
+        topology: whose groups.
+        num_levels: how many levels to go up from the ranks.
+        router: moves the requests.
+
+    Note: Collective over comm.
+    """
+    copies = []
+    for level in range(num_levels):
         holder = _holder(topology, level, wanted["owner"], wanted.rank)
         moves = holder != wanted.rank
-        stage = np.full(len(wanted), topology.num_levels - 1 - level, dtype=np.int32)
-        stages.append(wanted.with_columns(stage=stage, src=holder).take(moves).only("stage", "src", "row"))
+        at_level = np.full(len(wanted), level, dtype=np.int32)
+        copies.append(wanted.with_columns(level=at_level, src=holder).take(moves).only("level", "src", "row"))
         wanted = _at_holders(wanted, holder, moves, router)
-    table = Table.concat(stages).sort("stage", "src", "row")
-    return Copies(pattern, table, outermost_first(topology))
+    return Table.concat(copies)
 
 
 def _holder(topology: Topology, level: int, owner: IntRank, rank: IntRank) -> IntRank:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided, up_to
 from sparsecomm.cover import node_cover
 from sparsecomm.hitting import hitting_choices
 from sparsecomm.node_sets import NodeSets
-from sparsecomm.pattern import Remote, patterns_of
+from sparsecomm.pattern import Remote
 from sparsecomm.table import Router, Table, run_starts
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
@@ -23,10 +23,7 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     keeps few of the nodes that were to send partial rows of it, given where the columns now go.
     """
     multiplier = _multiplier(remote, topology, router)
-    gather, scatter = patterns_of(remote, multiplier, router)
-    return Schedule(
-        hierarchical_copies(gather, topology, router), hierarchical_copies(scatter, topology, router), multiplier
-    )
+    return two_sided(remote, topology, router, multiplier, hierarchical_copies)
 
 
 def _multiplier(remote: Remote, topology: Topology, router: Router) -> IntRank:
@@ -112,4 +109,4 @@ def _first_able(edges: Table, goes: NodeSets, comes: NodeSets, topology: Topolog
     return multiplier
 
 
-RELAY = register_strategy(Strategy("relay", _schedule))
+RELAY = register_strategy(Strategy("relay", _schedule, up_to(5_000_000)))

@@ -32,18 +32,31 @@ def candidates(
     max_rank_nnz: int = 0,
     cost: CostModel | None = None,
     router: Router | None = None,
+    asked: str | Strategy = "auto",
 ) -> dict[str, Candidate]:
-    """Count every registered strategy and predict its time; nothing is built.
+    """Count every registered strategy but those passed over, and predict its time; nothing is built.
 
     Note: Collective over comm.
     """
     cost, router = cost or CostModel(topology), router or Offline(topology.num_ranks)
+    late = passed_over(remote, topology, router, asked)
     found = {}
     for name in strategy_names():
+        if name in late:
+            continue
         strategy = get_strategy(name)
         volume = strategy.count(remote, topology, router)
         found[name] = Candidate(strategy, volume, cost.estimate(volume, width, itemsize, max_rank_nnz))
     return found
+
+
+def passed_over(remote: Remote, topology: Topology, router: Router, asked: str | Strategy = "auto") -> dict[str, str]:
+    """Return why each strategy that would take too long to count is not counted, unless it is the one asked for.
+
+    Note: Collective over comm.
+    """
+    reasons = {name: get_strategy(name).too_much(remote, topology, router) for name in strategy_names()}
+    return {name: reason for name, reason in reasons.items() if reason and name != asked}
 
 
 def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto") -> Strategy:

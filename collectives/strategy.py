@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
+import numpy as np
+
 from sparsecomm.collectives.copies import Copies, build_plan, build_rank_plan
 from sparsecomm.errors import InputError
-from sparsecomm.pattern import Remote
+from sparsecomm.pattern import Pattern, Remote, patterns_of
 from sparsecomm.product import Product, RankProduct
 from sparsecomm.table import Offline, Router
 from sparsecomm.topology import Topology
@@ -32,6 +34,32 @@ class Schedule:
     multiplier: IntRank
 
 
+Spread = Callable[[Pattern, Topology, Router], Copies]
+"""Schedules the ghosts of a pattern."""
+
+
+TooMuch = Callable[[Remote, Topology, Router], str | None]
+
+
+def up_to(most: int) -> TooMuch:
+    """Return the rule to count a strategy unasked for no more than `most` remote nonzeros on all ranks together."""
+
+    def too_much(remote: Remote, topology: Topology, router: Router) -> str | None:
+        found = int(router.reduce(np.array([len(remote.nonzeros)], dtype=np.int64), "sum")[0])
+        return f"{found:,} remote nonzeros, counted unasked up to {most:,}" if found > most else None
+
+    return too_much
+
+
+def two_sided(remote: Remote, topology: Topology, router: Router, multiplier: IntRank, spread: Spread) -> Schedule:
+    """Gather the rows of X and scatter the rows of Y that the multipliers do not own, both by `spread`.
+
+    Note: Collective over comm.
+    """
+    gather, scatter = patterns_of(remote, multiplier, router)
+    return Schedule(spread(gather, topology, router), spread(scatter, topology, router), multiplier)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Strategy:
     """A strategy, written once for planning offline and in a job.
@@ -39,10 +67,12 @@ class Strategy:
     Args:
         name: what the user calls it.
         schedule: makes the schedule of the held ranks from their remote nonzeros.
+        too_much: says why counting it would take too long to be done unasked, None where it would not.
     """
 
     name: str
     schedule: Callable[[Remote, Topology, Router], Schedule]
+    too_much: TooMuch = lambda remote, topology, router: None
 
     def count(self, remote: Remote, topology: Topology, router: Router | None = None) -> Volume:
         """Return what the product would move, without numbering its slots.
@@ -72,7 +102,17 @@ class Strategy:
 
 # One file each, which registers itself. Simplest first: where predictions tie, `auto` takes the first of this order,
 # which must not depend on what was imported before.
-_BUILT_IN: Final = ("direct", "hierarchical", "reduce", "cover", "relay")
+_BUILT_IN: Final = (
+    "direct",
+    "hierarchical",
+    "reduce",
+    "cover",
+    "relay",
+    "direct-cover",
+    "rank-cover",
+    "striped",
+    "cover-striped",
+)
 _STRATEGIES: dict[str, Strategy] = {}
 
 
@@ -91,7 +131,7 @@ def register_strategy(strategy: Strategy) -> Strategy:
 def strategy_names() -> list[str]:
     """Return the names of the strategies: those of the library, then the others as they were registered."""
     for name in _BUILT_IN:
-        import_module(f"sparsecomm.collectives.{name}")
+        import_module(f"sparsecomm.collectives.{name.replace('-', '_')}")
     return [*_BUILT_IN, *(name for name in _STRATEGIES if name not in _BUILT_IN)]
 
 

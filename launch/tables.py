@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.tree import Tree
 
@@ -14,12 +17,15 @@ from sparsecomm.topology import Level, Topology
 
 Json = dict[str, Any]
 
+_PAGE: Final = 100  # columns that people read at a glance
+_WIDE: Final = 200  # columns; a table takes what it needs of them
+
 
 def show_plan(report: Json) -> None:
     """Print what every strategy would move, and which was chosen."""
     console = _console()
     _show_header(console, report)
-    console.print(_strategy_table(report, report["chosen"], {}))
+    _show_strategies(console, report, report["chosen"], {})
     _show_bounds(console, report)
     console.print(f"planned in {report['seconds']:.2f} s")
 
@@ -29,13 +35,13 @@ def show_spmm(report: Json) -> None:
     console = _console()
     _show_header(console, report)
     median = report["time_s"]["median"]
-    console.print(_strategy_table(report, report["chosen"], {report["chosen"]: median}))
+    _show_strategies(console, report, report["chosen"], {report["chosen"]: median})
     _show_bounds(console, report)
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
-    console.print(f"{what} on {report['ranks']} ranks: {times}")
+    console.print(f"{what} on {_counted(report['ranks'], 'rank')}: {times}")
     console.print(
-        f"predicted times are for the links of {report['topology']['name']} as its levels describe them; "
+        f"predicted times are for the machine that topology {report['topology']['name']} describes; "
         "measured times are of this machine"
     )
     console.print("executed rows, bytes and messages of every level equal the plan")
@@ -49,7 +55,7 @@ def show_partition(report: Json) -> None:
     """Print balance and the volumes that the partition leaves."""
     console = _console()
     _show_header(console, report)
-    console.print(_strategy_table(report, "", {}))
+    _show_strategies(console, report, "", {})
     _show_bounds(console, report)
 
 
@@ -84,7 +90,8 @@ def show_topology(topology: Topology) -> None:
 
 def _console() -> Console:
     """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
-    return _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else _WIDE  # rich takes a file or a pipe for a terminal of 80 columns
+    return _Console(width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _Console(Console):
@@ -109,7 +116,7 @@ def _show_header(console: Console, report: Json) -> None:
         f"{matrix['name']}: {matrix['rows']:,} x {matrix['cols']:,}, {matrix['nnz']:,} nonzeros", highlight=False
     )
     console.print(
-        f"{topology['name']}: {topology['ranks']} ranks on {topology['nodes']} nodes, "
+        f"{topology['name']}: {_counted(topology['ranks'], 'rank')} on {_counted(topology['nodes'], 'node')}, "
         f"levels {' < '.join(topology['levels'])}",
     )
     console.print(
@@ -121,26 +128,69 @@ def _show_header(console: Console, report: Json) -> None:
         console.print(f"X has {report['width']} columns of {report['dtype']}")
 
 
-def _strategy_table(report: Json, chosen: str, measured: dict[str, float]) -> Table:
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _show_strategies(console: Console, report: Json, chosen: str, measured: dict[str, float]) -> None:
+    """Print the strategies side by side where they fit the terminal and a page, one below the other where not."""
+    table = _strategy_columns(report, chosen, measured)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if needed > min(console.width, _PAGE):
+        table = _strategy_lines(report, chosen, measured)
+    console.print(table)
+    for name, reason in report["not_counted"].items():
+        console.print(f"{name} not counted: {reason}; ask for it with -s {name}")
+
+
+def _strategy_columns(report: Json, chosen: str, measured: dict[str, float]) -> Table:
     """Lay out rows, MB and savings per level, messages and times, one column for each strategy."""
-    found = report["strategies"]
+    found = _entries(report)
     table = Table()
     table.add_column("level")
     table.add_column("")
     for name in found:
-        table.add_column(f"{name} *" if name == chosen else name, justify="right")
+        table.add_column(f"{name} *" if name == chosen else name, justify="right", overflow="fold")
     levels = list(reversed(report["topology"]["levels"]))
     for level in levels:
         table.add_row(level, "rows", *(f"{entry['rows'][level]:,}" for entry in found.values()))
         table.add_row("", "MB", *(f"{entry['bytes'][level] / 1e6:,.2f}" for entry in found.values()))
-    base = found["direct"]["rows"][levels[0]]
-    saved = [f"{100 * (1 - entry['rows'][levels[0]] / base):.1f} %" if base else "-" for entry in found.values()]
-    table.add_row("all", f"{levels[0]} rows saved", *saved)
-    table.add_row("", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
+        if level == levels[0]:
+            table.add_row("", "rows saved", *(_saved(report, entry) for entry in found.values()))
+    table.add_row("all", "messages", *(f"{sum(entry['messages'].values()):,}" for entry in found.values()))
     table.add_row("", "predicted", *(seconds(entry["predicted_s"]) for entry in found.values()))
     if measured:
         table.add_row("", "measured", *(seconds(measured[name]) if name in measured else "" for name in found))
     return table
+
+
+def _strategy_lines(report: Json, chosen: str, measured: dict[str, float]) -> Table:
+    """Lay out rows per level, what is saved, messages and times, one line for each strategy."""
+    levels = list(reversed(report["topology"]["levels"]))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("strategy")
+    for name in (*levels, "saved", "MB", "messages", "predicted", *(["measured"] if measured else [])):
+        table.add_column(name, justify="right")
+    for name, entry in _entries(report).items():
+        cells = [f"{entry['rows'][level]:,}" for level in levels]
+        cells += [_saved(report, entry), f"{entry['bytes'][levels[0]] / 1e6:,.1f}"]
+        cells += [f"{sum(entry['messages'].values()):,}", seconds(entry["predicted_s"])]
+        cells += [seconds(measured[name])] if name in measured else []
+        table.add_row(f"{name} *" if name == chosen else name, *cells)
+    table.caption = f"rows moved at each level; saved and MB of {levels[0]} rows"
+    table.caption_justify = "left"
+    return table
+
+
+def _entries(report: Json) -> Json:
+    return {name: entry for name, entry in report["strategies"].items() if entry is not None}
+
+
+def _saved(report: Json, entry: Json) -> str:
+    """Return the share of network rows that a strategy saves over `direct`."""
+    network = report["topology"]["levels"][-1]
+    base = report["strategies"]["direct"]["rows"][network]
+    return f"{100 * (1 - entry['rows'][network] / base):.1f} %" if base else "-"
 
 
 def _show_bounds(console: Console, report: Json) -> None:

@@ -45,6 +45,10 @@ def rank_cover(remote: Remote) -> ServedBy:
 
     Source: Kayaaslan, Aykanat, Ucar 2018; SHIRO 2025.
     """
+    return remote.once("rank_cover", lambda: _rank_cover(remote))
+
+
+def _rank_cover(remote: Remote) -> ServedBy:
     table = remote.nonzeros
     pair = table["col_rank"].astype(np.int64) * remote.layouts.rows.num_ranks + table.rank
     cover = minimum_cover(pair, table["row"], table["col"])

@@ -122,6 +122,10 @@ class Topology:
         """Return `rank_to_group`, (num_ranks,) int32, of `level`; level -1 stands for the single ranks."""
         return np.arange(self.num_ranks, dtype=np.int32) if level < 0 else self.groups[level]
 
+    def lane_of(self, level: int) -> IntRank:
+        """Return `rank_to_lane`, (num_ranks,) int32: the number of each rank in its group of `level`."""
+        return cast(IntRank, self._lane[level])
+
     def first_of_group(self, level: int) -> IntRank:
         """Return `group_to_rank`, the first rank of every group of `level`."""
         return self.group_of(-1) if level < 0 else self._members[level][self._start[level][:-1]]

@@ -39,6 +39,7 @@ SHARED = {
         }
         for name in strategy_names()
     },
+    "not_counted": {},
     "two_party_minimum": {"network": int},
     "lower_bound": {"network": int, "busiest_node": int},
 }

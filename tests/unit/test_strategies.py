@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sparsecomm.collectives.strategies import candidates, check_ranks, choose, make_product
-from sparsecomm.collectives.strategy import Strategy, get_strategy, register_strategy, strategy_names
+from sparsecomm.collectives import strategy
+from sparsecomm.collectives.strategies import candidates, check_ranks, choose, make_product, passed_over
+from sparsecomm.collectives.strategy import Strategy, get_strategy, register_strategy, strategy_names, up_to
 from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import Plan
+from sparsecomm.table import Offline
 from sparsecomm.topology import Topology
 from sparsecomm.volume import Volume
 from tests.planning_oracles import (
@@ -38,7 +41,7 @@ from tests.planning_oracles import (
     volume_of_copies,
 )
 
-STRATEGIES = tuple(strategy_names())
+STRATEGIES = ("direct", "hierarchical", "reduce", "cover", "relay", "direct-cover", "rank-cover")
 CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4)]
 EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 EACH = pytest.mark.parametrize("name", STRATEGIES)
@@ -54,6 +57,8 @@ def _multipliers(name: str, case: Case) -> list[int]:
         "hierarchical": [False] * len(remote),
         "reduce": [True] * len(remote),
         "cover": covered_by_row(case, case.machine.groups[-1]),
+        "direct-cover": covered_by_row(case, range(case.machine.num_ranks)),
+        "rank-cover": covered_by_row(case, range(case.machine.num_ranks)),
     }[name]
     return [src if row else dst for row, (_, _, dst, src) in zip(by_row, remote, strict=True)]
 
@@ -143,7 +148,7 @@ def test_levels_of_summit_by_formula(seed: int) -> None:
     assert rows[:2].tolist() == [level_3, level_2]
 
 
-@EACH
+@pytest.mark.parametrize("name", strategy_names())
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (3, 3)])
 def test_nothing_to_move(name: str, shape: tuple[int, int]) -> None:
     layouts = Layouts(Layout.block(shape[0], 4), Layout.block(shape[1], 4))
@@ -155,7 +160,7 @@ def test_nothing_to_move(name: str, shape: tuple[int, int]) -> None:
     assert "0" in product.describe()
 
 
-@EACH
+@pytest.mark.parametrize("name", strategy_names())
 def test_one_rank(name: str) -> None:
     layout = Layout.block(6, 1)
     remote = Remote.of(csr_array(np.ones((6, 6))), Layouts(layout, layout))
@@ -184,7 +189,7 @@ def test_canonical_order(name: str) -> None:
         first = sum(len(part) for part in (layout.own_rows(p), range(*plan.ghost_indptr[p : p + 2])))
         transit = [arrives[p, first + i] for i in range(int(plan.staging_indptr[p + 1] - plan.staging_indptr[p]))]
         assert transit == sorted(transit)
-    if name != "direct":
+    if not name.startswith("direct"):
         assert plan.staging_rows.size > 0
 
 
@@ -244,6 +249,23 @@ def test_auto_depends_on_the_machine() -> None:
     column = csr_array(np.eye(1, 12, 11).repeat(60, axis=0))
     few = Remote.of(column.T.tocsr(), Layouts(Layout.block(12, 12), layout))
     assert make_product(few, Topology.parse("uniform:2x6"), width=1024).strategy == "reduce"
+
+
+def test_passed_over_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout.block(4, 2)
+    remote = Remote.of(csr_array(np.ones((4, 4))), Layouts(layout, layout))
+    topology, router = Topology.parse("uniform:2x1"), Offline(2)
+    assert [up_to(most)(remote, topology, router) for most in (8, 7)] == [
+        None,
+        "8 remote nonzeros, counted unasked up to 7",
+    ]
+    assert passed_over(remote, topology, router) == {}
+    slow = replace(get_strategy("cover"), too_much=up_to(7))
+    monkeypatch.setitem(strategy._STRATEGIES, "cover", slow)
+    assert list(passed_over(remote, topology, router)) == ["cover"]
+    assert set(strategy_names()) - set(candidates(remote, topology)) == {"cover"}
+    assert passed_over(remote, topology, router, "cover") == {}
+    assert "cover" in candidates(remote, topology, asked="cover")
 
 
 def test_ranks_must_match() -> None:

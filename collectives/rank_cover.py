@@ -1,0 +1,22 @@
+"""Strategy `rank-cover`: the minimum cover of each pair of ranks, equal rows merged on their way between nodes.
+
+A baseline: what is gained by covering first and merging later. `cover` never sends more rows over the network.
+"""
+
+from __future__ import annotations
+
+from sparsecomm.collectives.cover import multiplier_of
+from sparsecomm.collectives.hierarchical import hierarchical_copies
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided, up_to
+from sparsecomm.cover import rank_cover
+from sparsecomm.pattern import Remote
+from sparsecomm.table import Router
+from sparsecomm.topology import Topology
+
+
+def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
+    """Source: SHIRO 2025, with two tiers of communication."""
+    return two_sided(remote, topology, router, multiplier_of(rank_cover(remote), remote), hierarchical_copies)
+
+
+RANK_COVER = register_strategy(Strategy("rank-cover", _schedule, up_to(5_000_000)))

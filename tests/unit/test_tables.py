@@ -1,0 +1,48 @@
+"""Tables fit the terminal, however many strategies there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsecomm.apps.planning import plan_source
+from sparsecomm.apps.source import load_source
+from sparsecomm.collectives.strategy import strategy_names
+from sparsecomm.launch.tables import show_plan
+from sparsecomm.topology import Topology
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    topology = Topology.parse("summit:2")
+    made = plan_source(load_source("rmat:12", topology), topology).to_json()
+    made["strategies"]["slow"] = None
+    made["not_counted"] = {"slow": "it would take ages"}
+    return made
+
+
+def _lines(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    show_plan(report)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_one_line_for_each_strategy(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _lines(report, capsys)
+    head = next(i for i, line in enumerate(lines) if line.split()[:1] == ["strategy"])
+    assert lines[head].split() == ["strategy", "network", "node", "socket", "saved", "MB", "messages", "predicted"]
+    shown = {line.split()[0]: line for line in lines[head + 2 : head + 2 + len(strategy_names())]}
+    assert list(shown) == strategy_names()
+    assert max(map(len, shown.values())) <= 80
+    assert [name for name, line in shown.items() if "*" in line] == [report["chosen"]]
+    cover = report["strategies"]["cover"]["rows"]
+    assert shown["cover"].replace("*", "").split()[1:4] == [f"{cover[n]:,}" for n in ("network", "node", "socket")]
+    assert "slow not counted: it would take ages; ask for it with -s slow" in lines
+
+
+def test_side_by_side_where_there_is_room(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    few = ("direct", "cover")
+    report["strategies"] = {name: report["strategies"][name] for name in few}
+    report |= {"not_counted": {}, "chosen": "cover"}
+    (head,) = (line for line in _lines(report, capsys) if "level" in line and "direct" in line)
+    assert head.replace("┃", " ").split() == ["level", "direct", "cover", "*"]
