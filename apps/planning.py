@@ -12,6 +12,9 @@ import numpy.typing as npt
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, passed_over
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.partition.metrics import measure
+from sparsecomm.partition.request import Request
 from sparsecomm.pattern import Remote
 from sparsecomm.product import Product
 from sparsecomm.product_store import save_product
@@ -71,8 +74,8 @@ class Planned:
         return save_product(path, self.product, self.remote, self.source.info.to_json(), self.source.method)
 
 
-def judge_partition(source: Source, topology: Topology) -> Json:
-    """Return the object of `sparsecomm partition --json`: balance, and what each strategy would move.
+def judge_partition(source: Source, topology: Topology, request: Request | None = None) -> Json:
+    """Return the object of `sparsecomm partition --json`: balance, rows per level, and what each strategy would move.
 
     Raises:
         InputError: the partition is for another number of ranks.
@@ -86,6 +89,8 @@ def judge_partition(source: Source, topology: Topology) -> Json:
     partition = source.partition_json(topology)
     report = plan_json(source.info, topology, partition, width, dtype, found, late, "", bounds)
     del report["chosen"]
+    renumbered = Layouts(*(Layout(layout.offsets) for layout in source.layouts))
+    report["metrics"] = measure(source.matrix, renumbered, topology, request or Request())
     return {"schema": "sparsecomm.partition/1", **report}
 
 

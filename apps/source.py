@@ -25,7 +25,8 @@ from sparsecomm.matrix_store import (
     renumber,
     save_partition,
 )
-from sparsecomm.partition.registry import check_method, partition_rows
+from sparsecomm.partition.registry import check_method, partition_matrix
+from sparsecomm.partition.request import Request
 from sparsecomm.store import HEADER
 from sparsecomm.topology import Topology
 
@@ -74,8 +75,7 @@ def load_source(
     method: str = "block",
     dtype: npt.DTypeLike | None = np.float32,
     one_based: bool = False,
-    balance: float = 1.03,
-    seed: int = 0,
+    request: Request | None = None,
     layouts: Layouts | None = None,
     check: Callable[[MatrixInfo], None] | None = None,
     say: Say = quiet,
@@ -89,7 +89,7 @@ def load_source(
             were made by.
         dtype: of the values; None keeps them as they are stored.
         one_based: whether an edge list counts from 1.
-        balance, seed: of the partition method.
+        request: limits and effort of the partition method.
         layouts: use these and do not partition.
         check: looks at the matrix before it is partitioned, and raises if it is not the one expected.
         say: told of every step that begins.
@@ -108,17 +108,17 @@ def load_source(
         check(info)
     begin = time.perf_counter()
     if layouts is None:
-        layouts = _partition(matrix, info, topology, method, balance, seed, say)
+        layouts = _partition(matrix, info, topology, method, request or Request(), say)
     seconds = time.perf_counter() - begin
     return Source(info, renumber(matrix, layouts), layouts, method, seconds)
 
 
 def _partition(
-    matrix: csr_array[Any], info: MatrixInfo, topology: Topology, method: str, balance: float, seed: int, say: Say
+    matrix: csr_array[Any], info: MatrixInfo, topology: Topology, method: str, request: Request, say: Say
 ) -> Layouts:
     if not is_partition(method):
         say(f"partitioning by {method} for {topology.num_ranks} ranks")
-        return partition_rows(matrix, topology, method, balance=balance, seed=seed)
+        return partition_matrix(matrix, topology, method, request)
     header = load_partition_header(Path(method), topology.num_ranks)
     if header["matrix"]["fingerprint"] != info.fingerprint:
         raise InputError(

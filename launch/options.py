@@ -28,7 +28,11 @@ def add_topology(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def add_planning(parser: argparse.ArgumentParser) -> None:
     """Add what decides a plan: partition, strategy, width, dtype."""
     parser.add_argument(
-        "-p", "--partition", metavar="METHOD", default="block", help="block, metis, or a partition directory (block)"
+        "-p",
+        "--partition",
+        metavar="METHOD",
+        default="block",
+        help="as of `sparsecomm partition -m`, or a partition directory (block)",
     )
     parser.add_argument(
         "-s", "--strategy", default="auto", help="auto (least predicted time) or one by name, see docs/strategies.md"

@@ -55,8 +55,31 @@ def show_partition(report: Json) -> None:
     """Print balance and the volumes that the partition leaves."""
     console = _console()
     _show_header(console, report)
+    console.print(_metrics_table(report))
     _show_strategies(console, report, "", {})
     _show_bounds(console, report)
+
+
+def show_resharded(report: Json) -> None:
+    """Print balance and the rows that a gather moves."""
+    console = _console()
+    _show_header(console, report)
+    for level, rows in report["gather_rows"].items():
+        console.print(f"{level}: {rows:,} rows of X")
+
+
+def _metrics_table(report: Json) -> Table:
+    """Lay out the rows that enter the groups of every level, gathered, reduced and covered."""
+    metrics = report["metrics"]
+    balance = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in metrics["imbalance"].items())
+    table = Table(title=f"rows that enter the groups of a level; load over meant load: {balance}", title_justify="left")
+    for name in ("level", "", "rows", "most into one", "most out of one", "mean", "messages"):
+        table.add_column(name, justify="left" if name in ("level", "") else "right")
+    for level, ways in reversed(metrics["levels"].items()):
+        for number, (way, found) in enumerate(ways.items()):
+            cells = (found["rows"], found["max_in"], found["max_out"], round(found["mean"]), found["messages"])
+            table.add_row("" if number else level, way, *(f"{cell:,}" for cell in cells))
+    return table
 
 
 def show_nodes(product: Product) -> None:

@@ -1,26 +1,30 @@
-"""Partitioners by name: rows of a matrix -> ranks of a topology."""
+"""Partitioners by name: rows and columns of a matrix -> ranks of a topology."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
 from sparsecomm.layout import Layouts
+from sparsecomm.partition.contiguous import partition_block, partition_nnz, partition_rcm
+from sparsecomm.partition.libraries import LIBRARIES
+from sparsecomm.partition.limits import check_feasible, check_memory
+from sparsecomm.partition.request import Goal, Request, Side
+from sparsecomm.partition.scattered import partition_given, partition_random
+from sparsecomm.partition.streaming import partition_streaming
 from sparsecomm.topology import Topology
 
-Objective = Callable[[Layouts], float]
-MAX_BALANCE: Final = 1000
+GIVEN = "given:"
 
 
 class Partitioner(Protocol):
     """A function that gives every row and every column of a matrix to a rank."""
 
-    def __call__(
-        self, matrix: csr_array[Any], topology: Topology, *, objective: Objective | None, balance: float, seed: int
-    ) -> Layouts: ...
+    def __call__(self, matrix: csr_array[Any], topology: Topology, request: Request) -> Layouts: ...
 
 
 _PARTITIONERS: dict[str, Partitioner] = {}
@@ -37,11 +41,38 @@ def register_partitioner(name: str, partitioner: Partitioner) -> None:
     _PARTITIONERS[name] = partitioner
 
 
+def _auto(matrix: csr_array[Any], topology: Topology, request: Request) -> Layouts:
+    from sparsecomm.partition.auto import partition_auto
+
+    return partition_auto(matrix, topology, request)
+
+
+register_partitioner("auto", _auto)
+register_partitioner("block", partition_block)
+register_partitioner("nnz", partition_nnz)
+register_partitioner("random", partition_random)
+register_partitioner("rcm", partition_rcm)
+register_partitioner("streaming", partition_streaming)
+for _library in LIBRARIES:
+    register_partitioner(_library.method, _library)
+
+
 def partitioner_names() -> list[str]:
     """Return the names of the registered partitioners."""
-    from sparsecomm.partition import block, metis  # noqa: F401  (each file registers its own)
-
     return list(_PARTITIONERS)
+
+
+def get_partitioner(method: str) -> Partitioner:
+    """Return the partitioner of a name, or of `given:FILE`.
+
+    Raises:
+        InputError: no partitioner has that name; with the names there are.
+    """
+    if method.startswith(GIVEN):
+        return partial(partition_given, Path(method.removeprefix(GIVEN)))
+    if method not in _PARTITIONERS:
+        raise InputError(f"unknown partition method {method!r}; give one of {', '.join(_PARTITIONERS)}, given:FILE")
+    return _PARTITIONERS[method]
 
 
 def check_method(method: str) -> None:
@@ -50,8 +81,7 @@ def check_method(method: str) -> None:
     Raises:
         InputError: with the names there are.
     """
-    if method not in partitioner_names():
-        raise InputError(f"unknown partition method {method!r}; give one of {', '.join(_PARTITIONERS)}")
+    get_partitioner(method)
 
 
 def partition_rows(
@@ -59,22 +89,32 @@ def partition_rows(
     topology: Topology,
     method: str | Partitioner = "block",
     *,
-    objective: Objective | None = None,
-    balance: float = 1.03,
+    balance: float = 1.05,
     seed: int = 0,
+    side: Side = "both",
+    weights: tuple[float, ...] = (),
+    memory_bytes: int = 0,
+    effort: int = 1,
+    iterations: int = 1000,
+    goal: Goal = "time",
+    flat: bool = False,
+    refine: bool = True,
+    timeout_s: float = 3600.0,
+    cache: bool = False,
 ) -> Layouts:
     """Decide which rank owns which rows and columns.
 
     Args:
         matrix: (rows, cols); a square matrix gets one layout for both.
         topology: the ranks to spread over.
-        method: `block` (contiguous), `metis` (least edge cut, balanced in nonzeros), or a function.
-        objective: what a method that compares layouts makes small; the others ignore it.
-        balance: largest load allowed over the mean load, 1 to 1000.
-        seed: of the methods that draw, 0 to 2**31 - 1.
+        method: a name (`partitioner_names`), `given:FILE`, or a function.
+        balance: largest load allowed over the load meant for a rank or node, 1 to 1000.
+        seed: of the methods that draw, 0 to 2**31 - 1; equal seeds give equal layouts.
+        side, weights, memory_bytes, effort, iterations, goal, flat, refine, timeout_s, cache: see `Request`.
 
     Raises:
-        InputError: unknown method, balance or seed out of range, or the method's library is missing.
+        InputError: unknown method, limits that cannot be kept, or the method's library is missing.
+        SparseCommError: the library failed.
 
     Example:
         >>> from sparsecomm.io.matrix import read_matrix
@@ -82,21 +122,32 @@ def partition_rows(
         >>> partition_rows(A, Topology.parse("uniform:2x2")).rows.counts.tolist()
         [16, 16, 16, 16]
     """
-    _check_numbers(balance, seed)
-    if isinstance(method, str):
-        check_method(method)
-        method = _PARTITIONERS[method]
-    layouts = method(matrix, topology, objective=objective, balance=balance, seed=seed)
+    request = Request(
+        balance=balance, seed=seed, side=side, weights=weights, memory_bytes=memory_bytes, effort=effort,
+        iterations=iterations, goal=goal, flat=flat, refine=refine, timeout_s=timeout_s, cache=cache,
+    )  # fmt: skip
+    return partition_matrix(matrix, topology, method, request)
+
+
+def partition_matrix(
+    matrix: csr_array[Any], topology: Topology, method: str | Partitioner, request: Request
+) -> Layouts:
+    """Decide which rank owns which rows and columns, as `partition_rows` does.
+
+    Raises:
+        InputError: unknown method, limits that cannot be kept, or the method's library is missing.
+        SparseCommError: the library failed.
+    """
+    partitioner = get_partitioner(method) if isinstance(method, str) else method
+    check_feasible(matrix, topology, request)
+    if request.side == "columns":
+        turned = partitioner(csr_array(matrix.T.tocsr()), topology, request)
+        layouts = turned if turned.rows is turned.cols else Layouts(turned.cols, turned.rows)
+    else:
+        layouts = partitioner(matrix, topology, request)
     _check(layouts, matrix, topology)
+    check_memory(matrix, layouts, topology, request)
     return layouts
-
-
-def _check_numbers(balance: float, seed: int) -> None:
-    """Refuse what METIS and its like would take for something else: they have 32 bits for each."""
-    if not 1.0 <= balance <= MAX_BALANCE:
-        raise InputError(f"balance {balance} is not 1 to {MAX_BALANCE}; it is the largest load over the mean load")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed {seed} is not 0 to {2**31 - 1}; choose another number")
 
 
 def _check(layouts: Layouts, matrix: csr_array[Any], topology: Topology) -> None:

@@ -1,4 +1,4 @@
-"""Maximum matchings and minimum covers of many bipartite graphs at once, leaves matched and equal vertices merged."""
+"""Maximum matchings and minimum covers of many bipartite graphs at once, leaves matched first."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_bipartite_matching, maximum_flow
+from scipy.sparse.csgraph import breadth_first_order, maximum_bipartite_matching
 
-from sparsecomm.hashing import hash_rows
-from sparsecomm.table import distinct, number, run_starts
+from sparsecomm.table import number
 from sparsecomm.typing import Bools, IntGlobal
+
+# Fewer are matched by scipy, which need not load numba; on more it may not come to an end (RadiX-Net on 12 ranks).
+_FEW_EDGES = 1 << 15
 
 
 class Edges(NamedTuple):
@@ -54,8 +56,7 @@ def matching_sizes(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> IntGloba
 
     By Konig's theorem this is also the size of a minimum vertex cover of each.
 
-    Source: Karp and Sipser 1981 (leaves), Hopcroft and Karp 1973 (unit), Dinic 1970 on the quotient by equal
-    neighbourhoods.
+    Source: Karp and Sipser 1981 (leaves), Hopcroft and Karp 1973.
     """
     graph, edges = _numbered(group, row, col)
     return _sizes(graph, edges, _maximum_matching(edges))
@@ -154,20 +155,17 @@ def _match_leaves_of(edges: Edges, leaf: IntGlobal, hub: IntGlobal) -> tuple[Edg
 
 
 def _match_core(edges: Edges) -> Pairs:
-    """Return a maximum matching, by whichever method comes to an end."""
+    """Return a maximum matching."""
     left, right = number([edges.left]), number([edges.right])
-    names = _names(left, edges.left), _names(right, edges.right)
-    hashes = _neighbour_hashes(left, right), _neighbour_hashes(right, left)
-    num_classes = sum(np.count_nonzero(run_starts([np.sort(side)])) for side in hashes)
-    # Matching is faster per edge than flow, but does not come to an end where most vertices have twins (RadiX-Net).
-    if 2 * num_classes > sum(side.size for side in hashes):
-        mate = maximum_bipartite_matching(_biadjacency(Edges(left, right)), perm_type="column")
-        matched = np.flatnonzero(mate >= 0)
-        pairs = Pairs(matched, mate[matched].astype(np.int64))
+    matrix = _biadjacency(Edges(left, right))
+    if matrix.nnz < _FEW_EDGES:
+        mate = maximum_bipartite_matching(matrix, perm_type="column").astype(np.int64)
     else:
-        classes = number([hashes[0], np.bincount(left)]), number([hashes[1], np.bincount(right)])
-        pairs = _match_twins(Edges(left, right), *classes)
-    return Pairs(names[0][pairs.left], names[1][pairs.right])
+        from sparsecomm.matching_loops import match
+
+        mate = match(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.shape[1])
+    matched = np.flatnonzero(mate >= 0)
+    return Pairs(_names(left, edges.left)[matched], _names(right, edges.right)[mate[matched]])
 
 
 def _names(numbers: IntGlobal, names: IntGlobal) -> IntGlobal:
@@ -175,53 +173,3 @@ def _names(numbers: IntGlobal, names: IntGlobal) -> IntGlobal:
     result = np.empty(int(numbers.max()) + 1, dtype=np.int64)
     result[numbers] = names
     return result
-
-
-def _neighbour_hashes(ends: IntGlobal, others: IntGlobal) -> IntGlobal:
-    """Return the sum of 64-bit hashes of the neighbours of every vertex; vertices with the same neighbours are twins.
-
-    Merging twins on one side leaves the twins of the other side twins, so both sides can be classed on the graph as
-    it came.
-    """
-    sums = np.zeros(int(ends.max()) + 1, dtype=np.uint64)
-    np.add.at(sums, ends, hash_rows([np.arange(int(others.max()) + 1)])[others])
-    return sums.view(np.int64)
-
-
-def _match_twins(edges: Edges, left_class: IntGlobal, right_class: IntGlobal) -> Pairs:
-    """Return a maximum matching from a maximum flow between classes of twins, dealt out to their members."""
-    between = Edges(*distinct([left_class[edges.left], right_class[edges.right]]))
-    left, right, units = _flow(between, np.bincount(left_class), np.bincount(right_class))
-    return Pairs(_deal(left, units, left_class), _deal(right, units, right_class))
-
-
-def _deal(ends: IntGlobal, units: IntGlobal, classes: IntGlobal) -> IntGlobal:
-    """Return a member of class `ends[i]` for each of the `units[i]` units of every i, none of them twice."""
-    order = np.argsort(ends, kind="stable")
-    before = np.cumsum(units[order]) - units[order]
-    first = np.flatnonzero(run_starts([ends[order]]))
-    begin = np.empty_like(units)
-    begin[order] = before - np.repeat(before[first], np.diff(np.append(first, ends.size)))
-    members = np.argsort(classes, kind="stable")
-    begin += (np.cumsum(np.bincount(classes)) - np.bincount(classes))[ends]
-    place = np.arange(int(units.sum())) - np.repeat(np.cumsum(units) - units, units)
-    return np.asarray(members[np.repeat(begin, units) + place])
-
-
-def _flow(edges: Edges, left_count: IntGlobal, right_count: IntGlobal) -> tuple[IntGlobal, IntGlobal, IntGlobal]:
-    """Return the edges that a maximum flow uses, and how many units each of them carries.
-
-    Args:
-        edges: between classes of equal vertices.
-        left_count, right_count: how many vertices each class stands for.
-    """
-    num_left, num_right = left_count.size, right_count.size
-    source, sink = num_left + num_right, num_left + num_right + 1
-    tail = np.concatenate([np.full(num_left, source), edges.left, num_left + np.arange(num_right)])
-    head = np.concatenate([np.arange(num_left), num_left + edges.right, np.full(num_right, sink)])
-    between = np.minimum(left_count[edges.left], right_count[edges.right])
-    capacity = np.concatenate([left_count, between, right_count]).astype(np.int32)
-    network: csr_array[Any] = coo_array((capacity, (tail, head)), shape=(sink + 1, sink + 1)).tocsr()
-    flow = maximum_flow(network, source, sink).flow[:num_left, num_left:source].tocoo()
-    used = flow.data > 0
-    return flow.row[used].astype(np.int64), flow.col[used].astype(np.int64), flow.data[used].astype(np.int64)

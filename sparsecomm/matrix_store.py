@@ -57,16 +57,20 @@ def save_partition(path: Path, renumbered: csr_array[Any], layouts: Layouts, hea
     offsets = layouts.rows.offsets
     with new_directory(path, KIND) as folder:
         for rank in range(layouts.rows.num_ranks):
-            first, last = offsets[rank], offsets[rank + 1]
-            begin, end = renumbered.indptr[first], renumbered.indptr[last]
-            arrays = {
-                "indptr": (renumbered.indptr[first : last + 1] - begin).astype(np.int64),
-                "indices": renumbered.indices[begin:end].astype(np.int64),
-                "data": renumbered.data[begin:end],
-            }
-            save_arrays(rank_folder(folder, rank), "matrix", arrays)
+            save_shard(folder, rank, renumbered, offsets[rank], offsets[rank + 1])
         save_layouts(folder, layouts)
         write_header(folder, KIND, VERSION, header)
+
+
+def save_shard(folder: Path, rank: int, matrix: csr_array[Any], first: int, last: int) -> None:
+    """Write the rows `first .. last - 1` of a renumbered matrix as those of `rank`."""
+    begin, end = matrix.indptr[first], matrix.indptr[last]
+    arrays = {
+        "indptr": (matrix.indptr[first : last + 1] - begin).astype(np.int64),
+        "indices": matrix.indices[begin:end].astype(np.int64),
+        "data": matrix.data[begin:end],
+    }
+    save_arrays(rank_folder(folder, rank), "matrix", arrays)
 
 
 def load_partition_header(path: Path, num_ranks: int | None = None) -> Header:

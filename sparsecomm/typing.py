@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 IntRank: TypeAlias = npt.NDArray[np.int32]
 IntGlobal: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.generic]
 

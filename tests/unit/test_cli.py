@@ -43,6 +43,17 @@ SHARED = {
     "two_party_minimum": {"network": int},
     "lower_bound": {"network": int, "busiest_node": int},
 }
+_ENTERING = {"rows": int, "messages": int, "max_in": int, "max_out": int, "mean": float}
+_LOADS = [f"{where}{what}" for what in ("rows", "nnz", "memory") for where in ("", "node_")]
+PARTITION = {
+    **SHARED,
+    "metrics": {
+        "levels": {level: dict.fromkeys(("gather", "reduce", "cover"), _ENTERING) for level in LEVELS},
+        "imbalance": dict.fromkeys(_LOADS, float),
+        "edge_cut": int,
+        "predicted_s": float,
+    },
+}
 PLAN = {**SHARED, "chosen": str, "seconds": float}
 SPMM = {
     **PLAN,
@@ -132,8 +143,11 @@ def test_show_stages() -> None:
 
 def test_json_of_partition() -> None:
     ran = sparsecomm("partition", MATRIX, "-t", MACHINE, "-m", "metis", "--json")
-    assert (ran.rc, ran.stderr) == (0, "")
-    assert_form(ran.json, SHARED)
+    assert ran.rc == 0
+    assert_form(ran.json, PARTITION)
+    entering = ran.json["metrics"]["levels"]["network"]
+    assert entering["gather"]["rows"] == ran.json["strategies"]["hierarchical"]["rows"]["network"]
+    assert entering["cover"]["rows"] == ran.json["two_party_minimum"]["network"]
     assert ran.json["schema"] == "sparsecomm.partition/1"
     assert ran.json["partition"]["method"] == "metis"
 

@@ -151,7 +151,7 @@ def test_topology(machine: str, says: str, command: str) -> None:
         ("-k 0", "width 0 is not at least 1; give the number of columns of X with -k"),
         ("-k -3", "width -3"),
         ("-s fastest", "unknown strategy 'fastest'; give one of auto, direct, hierarchical, reduce"),
-        ("-p magic", "unknown partition method 'magic'; give one of block, metis"),
+        ("-p magic", "unknown partition method 'magic'; give one of auto, block, nnz"),
         ("-p .", r"\. is not a partition directory: it has no header; make one"),
     ],
 )
@@ -163,7 +163,7 @@ def test_option(options: str, says: str, command: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ("partition grid2d:4 -t nodes:2,1 -m magic", "unknown partition method 'magic'; give one of block, metis"),
+        ("partition grid2d:4 -t nodes:2,1 -m magic", "unknown partition method 'magic'; give one of auto, block, nnz"),
         ("partition grid2d:4 -t nodes:2,1 --balance 0.5", "balance 0.5 is not 1 to 1000"),
         ("partition grid2d:4 -t nodes:2,1 --balance nan", "balance nan is not 1 to 1000"),
         ("partition grid2d:4 -t nodes:2,1 -m metis --balance 1e300", "balance 1e.300 is not 1 to 1000"),
