@@ -127,5 +127,6 @@ def plan_source(
     bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
     say(f"building {chosen.name}")
     product = chosen.build(remote, topology)
+    say(f"proving {chosen.name}")
     product.verify(remote)
     return Planned(source, remote, found, late, product, bounds, width, dtype, time.perf_counter() - begin)

@@ -11,7 +11,7 @@ from sparsecomm.errors import PlanError
 from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import Plan, RankPlan, any_at, fingerprint_of
-from sparsecomm.table import Offline
+from sparsecomm.table import Offline, run_starts
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank, frozen
 from sparsecomm.volume import Volume, volume_of
@@ -133,14 +133,25 @@ def _verify_multiplier(product: Product, remote: Remote) -> None:
         (product.scatter, "row", product.layouts.rows),
     ):
         needed = np.flatnonzero(layout.owner(table[name]) != product.multiplier)
-        rank, row = product.multiplier[needed], table[name][needed]
+        rank = product.multiplier[needed]
+        wanted = _key(rank, table[name][needed], layout.num_rows)
         ghost_rank = np.repeat(np.arange(plan.num_ranks), np.diff(plan.ghost_indptr))
-        missing = any_at(~np.isin(_key(rank, row, layout.num_rows), _key(ghost_rank, plan.ghost_rows, layout.num_rows)))
-        if missing >= 0:
+        lost = _not_among(wanted, _key(ghost_rank, plan.ghost_rows, layout.num_rows))
+        if lost.size:
+            missing = any_at(np.isin(wanted, lost))
             raise PlanError(
                 f"nonzero ({table['row'][needed[missing]]}, {table['col'][needed[missing]]}) is multiplied by rank "
                 f"{rank[missing]}, which does not have its {name}"
             )
+
+
+def _not_among(wanted: IntGlobal, have: IntGlobal) -> IntGlobal:
+    """Return the distinct values of `wanted`, ascending, that are not in `have`, which ascends."""
+    distinct = np.sort(wanted)  # looked up in their order, they are found in the cache
+    distinct = distinct[run_starts([distinct])]
+    if have.size == 0:
+        return distinct
+    return distinct[have.take(np.searchsorted(have, distinct), mode="clip") != distinct]
 
 
 def _key(rank: npt.NDArray[np.integer], row: IntGlobal, num_rows: int) -> IntGlobal:

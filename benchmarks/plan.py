@@ -1,0 +1,149 @@
+"""Wall time and peak memory of `sparsecomm plan`, each time in a process of its own.
+
+    python benchmarks/plan.py [--json FILE] [--matrix rmat:20:16] [--topologies summit:8,summit:512] [--repeats 3]
+
+What the figures mean: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from _machine import machine, machine_text
+
+Json = dict[str, Any]
+
+STRATEGIES: Final = ("direct", "hierarchical", "reduce")
+START: Final = "starting Python"
+REPORT: Final = "report"
+
+
+def main() -> int:
+    args = _arguments()
+    if args.child is not None:
+        _plan(args.matrix, args.child, args.began)
+        return 0
+    cases = []
+    for topology in args.topologies:
+        runs = [_measured(args.matrix, topology, number) for number in range(args.repeats)]
+        cases.append({"matrix": args.matrix, "topology": topology, "runs": runs})
+    _report({"machine": machine(), "cases": cases}, args.json)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
+    parser.add_argument("--matrix", default="rmat:20:16", help="a file or a generator (rmat:20:16)")
+    parser.add_argument(
+        "--topologies",
+        type=lambda text: text.split(","),
+        default=["summit:8", "summit:512"],
+        help="machines, by commas; ratios are to the first (summit:8,summit:512)",
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("--child", metavar="TOPOLOGY", help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _plan(matrix: str, topology_spec: str, began: float) -> None:
+    """Do what the command does, and print the seconds of its steps as it names them.
+
+    Args:
+        matrix: a file or a generator.
+        topology_spec: what to plan for.
+        began: `time.time()` just before this process was started.
+    """
+    steps: list[tuple[str, float]] = [(START, began)]
+
+    def say(step: str) -> None:
+        steps.append((step, time.time()))
+
+    from sparsecomm.apps.planning import plan_source
+    from sparsecomm.apps.source import load_source
+    from sparsecomm.topology import Topology
+
+    topology = Topology.parse(topology_spec)
+    planned = plan_source(load_source(matrix, topology, say=say), topology, say=say)
+    say(REPORT)
+    report = planned.to_json()
+    ends = [*(at for _, at in steps[1:]), time.time()]
+    phases = {_phase(name): end - at for (name, at), end in zip(steps, ends, strict=True)}
+    print(json.dumps({"phases": phases, "chosen": report["chosen"], "ranks": topology.num_ranks}))
+
+
+def _phase(step: str) -> str:
+    """Return a step without what differs from machine to machine: ranks and the chosen strategy."""
+    return " ".join(word for word in step.split(" for ")[0].split() if word not in STRATEGIES)
+
+
+def _measured(matrix: str, topology: str, number: int) -> Json:
+    """Plan in a child process and return what it took, the child's last report among it."""
+    print(f"planning {Path(matrix).name} for {topology}, run {number + 1}", file=sys.stderr)
+    with tempfile.TemporaryFile("w+") as out:
+        began, begin = time.time(), time.perf_counter()
+        command = [sys.executable, __file__, "--matrix", matrix, "--child", topology, "--began", repr(began)]
+        child = subprocess.Popen(command, stdout=out)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SystemExit(f"planning for {topology} failed with exit code {child.returncode}")
+        out.seek(0)
+        spent = {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_gib": usage.ru_maxrss / 2**20}
+        return spent | json.load(out)
+
+
+def _report(results: Json, path: Path | None) -> None:
+    print(machine_text(results["machine"]))
+    print("\nmedian [minimum] of the runs; CPU seconds are those of all threads, in user and system")
+    print(
+        f"{'matrix':12s} {'topology':12s} {'ranks':>5s} {'runs':>4s} {'wall s':>16s} {'CPU s':>16s} {'peak GiB':>14s}"
+    )
+    for case in results["cases"]:
+        runs = case["runs"]
+        cells = (_middle([run[key] for run in runs]) for key in ("wall_s", "cpu_s", "peak_gib"))
+        line = f"{Path(case['matrix']).name:12s} {case['topology']:12s} {runs[0]['ranks']:5d} {len(runs):4d}"
+        print(line + "".join(f"{cell:>{width}s}" for cell, width in zip(cells, (17, 17, 15), strict=True)))
+    _print_ratios(results["cases"])
+    _print_phases(results["cases"])
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _print_ratios(cases: Sequence[Json]) -> None:
+    first = cases[0]
+    for case in cases[1:]:
+        wall, cpu = (
+            median(run[key] for run in case["runs"]) / median(run[key] for run in first["runs"])
+            for key in ("wall_s", "cpu_s")
+        )
+        print(f"{case['topology']} / {first['topology']}: wall {wall:.2f}, CPU {cpu:.2f} (ratio of the medians)")
+
+
+def _print_phases(cases: Sequence[Json]) -> None:
+    print("\nwall seconds of the steps, median [minimum]")
+    names = [*dict.fromkeys(name for case in cases for name in case["runs"][0]["phases"])]
+    print(f"{'':32s}" + "".join(f"{case['topology']:>18s}" for case in cases))
+    for name in names:
+        cells = (_middle([run["phases"].get(name, 0.0) for run in case["runs"]]) for case in cases)
+        print(f"{name:32s}" + "".join(f"{cell:>18s}" for cell in cells))
+
+
+def _middle(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} [{min(values):.2f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
