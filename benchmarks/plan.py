@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -23,7 +23,6 @@ from _machine import machine, machine_text
 
 Json = dict[str, Any]
 
-STRATEGIES: Final = ("direct", "hierarchical", "reduce")
 START: Final = "starting Python"
 REPORT: Final = "report"
 
@@ -79,13 +78,13 @@ def _plan(matrix: str, topology_spec: str, began: float) -> None:
     say(REPORT)
     report = planned.to_json()
     ends = [*(at for _, at in steps[1:]), time.time()]
-    phases = {_phase(name): end - at for (name, at), end in zip(steps, ends, strict=True)}
+    phases = {_phase(name, report["strategies"]): end - at for (name, at), end in zip(steps, ends, strict=True)}
     print(json.dumps({"phases": phases, "chosen": report["chosen"], "ranks": topology.num_ranks}))
 
 
-def _phase(step: str) -> str:
+def _phase(step: str, strategies: Container[str]) -> str:
     """Return a step without what differs from machine to machine: ranks and the chosen strategy."""
-    return " ".join(word for word in step.split(" for ")[0].split() if word not in STRATEGIES)
+    return " ".join(word for word in step.split(" for ")[0].split() if word not in strategies)
 
 
 def _measured(matrix: str, topology: str, number: int) -> Json:

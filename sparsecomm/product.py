@@ -13,7 +13,7 @@ from sparsecomm.pattern import Remote
 from sparsecomm.plan import Plan, RankPlan, any_at, fingerprint_of
 from sparsecomm.table import Offline, run_starts
 from sparsecomm.topology import Topology
-from sparsecomm.typing import IntGlobal, IntRank, frozen
+from sparsecomm.typing import Bools, IntGlobal, IntRank, frozen
 from sparsecomm.volume import Volume, volume_of
 
 
@@ -149,9 +149,9 @@ def _not_among(wanted: IntGlobal, have: IntGlobal) -> IntGlobal:
     """Return the distinct values of `wanted`, ascending, that are not in `have`, which ascends."""
     distinct = np.sort(wanted)  # looked up in their order, they are found in the cache
     distinct = distinct[run_starts([distinct])]
-    if have.size == 0:
-        return distinct
-    return distinct[have.take(np.searchsorted(have, distinct), mode="clip") != distinct]
+    place = np.searchsorted(have, distinct)
+    lost: Bools = np.append(have, -1)[place] != distinct
+    return distinct[lost]
 
 
 def _key(rank: npt.NDArray[np.integer], row: IntGlobal, num_rows: int) -> IntGlobal:

@@ -155,7 +155,10 @@ class Topology:
         return cast(IntRank, self._members[level][start[group] + lane % size])
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.num_ranks} ranks on {self.num_nodes} nodes, levels {' < '.join(self.level_names)}"
+        ranks, nodes = (
+            f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((self.num_ranks, "rank"), (self.num_nodes, "node"))
+        )
+        return f"{self.name}: {ranks} on {nodes}, levels {' < '.join(self.level_names)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to make the same topology again."""
