@@ -14,13 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import ROOT
+from tests.jobs import ENVIRONMENT, ROOT
 
 LINKED = ("apps", "collectives", "launch", "partition")
 SOURCES = [path for folder in ("sparsecomm", *LINKED) for path in sorted((ROOT / folder).rglob("*.py"))]
-README_BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Import names whose package has another name.
 PACKAGES = {"cupy": "cupy-cuda12x", "cupy_backends": "cupy-cuda12x", "cupyx": "cupy-cuda12x"}
+
+
+def blocks_of(language: str) -> list[object]:
+    """Return the text of every such block of the pages, as parameters named after page and place."""
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(
+            re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        )
+    ]
 
 
 def run_python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -130,13 +141,56 @@ def imported_names(path: Path) -> Iterator[str]:
 def test_readme_and_changelog_name_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
-    assert README_BLOCKS
 
 
-@pytest.mark.parametrize("block", README_BLOCKS, ids=range(len(README_BLOCKS)))
-def test_readme_runs(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", blocks_of("python"))
+def test_python_of_the_pages_runs(block: str, tmp_path: Path) -> None:
     run = run_python("-c", block, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("block", blocks_of("sh"))
+def test_commands_of_the_pages_run(block: str, tmp_path: Path) -> None:
+    lines = block.splitlines()
+    if not all(re.match(r"(mpirun -n \d+ )?sparsecomm (partition|plan|spmm|topology) ", line) for line in lines):
+        pytest.skip("needs the network, a cluster, or another machine")
+    environ = {**os.environ, **ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for line in lines:
+        run = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
+
+
+def test_readme_shows_what_the_demo_prints() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- demo output: begin -->\n```text\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    command = re.search(r"^demo:.*\n\t\$\(BIN\)/sparsecomm (.*)$", makefile, re.MULTILINE)
+    assert shown
+    assert command
+    defaults = dict(re.findall(r"^(\w+) \?= (.*)$", makefile, re.MULTILINE))
+    words = re.sub(r"\$\((\w+)\)", lambda name: defaults[name[1]], command[1]).split()
+    run = run_python("-m", "sparsecomm", *words)
+    assert run.returncode == 0, run.stderr
+    assert without_times(run.stdout) == without_times(shown[1])
+
+
+def without_times(text: str) -> list[str]:
+    """Return what a table says, without what changes from run to run."""
+    text = re.sub(r"[\d.]+ (?:s|ms|us)\b|error \S+", "TIME", text)
+    lines = ("".join(character for character in line if character not in "━─┏┓┡┩└┘┳╇┴") for line in text.splitlines())
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_pages_that_are_named_exist() -> None:
+    files = [*SOURCES, *PAGES, *sorted((ROOT / "benchmarks").glob("*.*"))]
+    named = {name for path in files for name in re.findall(r"\b(?:docs|benchmarks)/[\w-]+\.md", path.read_text())}
+    linked = {
+        str((page.parent / name).relative_to(ROOT))
+        for page in PAGES
+        for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text())
+    }
+    assert "docs/topology.md" in named
+    assert [name for name in sorted(named | linked) if not (ROOT / name).exists()] == []
 
 
 def test_function_lengths_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
