@@ -45,5 +45,5 @@ def _version(package: str) -> str:
 
 
 def _shown(argument: str) -> str:
-    """Return an argument without the folders of a path."""
-    return Path(argument).name if os.sep in argument else argument
+    """Return an argument, which may be a list, without the folders of paths."""
+    return ",".join(Path(word).name if os.sep in word else word for word in argument.split(","))
