@@ -5,17 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided
+from sparsecomm.collectives.strategy import Schedule, Spread, Strategy, register_strategy
 from sparsecomm.cover import ServedBy, node_cover
-from sparsecomm.pattern import Remote
+from sparsecomm.pattern import Remote, patterns_of
 from sparsecomm.table import Router
 from sparsecomm.topology import Topology
-from sparsecomm.typing import IntRank
 
 
-def multiplier_of(served_by: ServedBy, remote: Remote) -> IntRank:
-    """Return the rank that multiplies each remote nonzero: the owner of its column, or else of its row."""
-    return np.where(served_by.row, remote.nonzeros["col_rank"], remote.nonzeros.rank)
+def cover_schedule(served_by: ServedBy, remote: Remote, topology: Topology, router: Router, spread: Spread) -> Schedule:
+    """Multiply at the owner of the column what a cover serves by row, and at the owner of the row all else.
+
+    Note: Collective over comm.
+    """
+    table = remote.nonzeros
+    multiplier = np.where(served_by.row, table["col_rank"], table.rank)
+    patterns = remote.once(("patterns", served_by), lambda: patterns_of(remote, multiplier, router))
+    gather, scatter = (spread(pattern, topology, router) for pattern in patterns)
+    return Schedule(gather, scatter, multiplier)
 
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
@@ -23,8 +29,7 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
 
     Source: Kayaaslan, Aykanat, Ucar 2018; SHIRO 2025; both cover pairs of ranks, this pairs of nodes.
     """
-    multiplier = multiplier_of(node_cover(remote, topology, router), remote)
-    return two_sided(remote, topology, router, multiplier, hierarchical_copies)
+    return cover_schedule(node_cover(remote, topology, router), remote, topology, router, hierarchical_copies)
 
 
 COVER = register_strategy(Strategy("cover", _schedule))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sparsecomm.collectives.cover import multiplier_of
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided
+from sparsecomm.collectives.cover import cover_schedule
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
 from sparsecomm.collectives.striped import striped_copies
 from sparsecomm.cover import node_cover
 from sparsecomm.pattern import Remote
@@ -12,8 +12,7 @@ from sparsecomm.topology import Topology
 
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
-    multiplier = multiplier_of(node_cover(remote, topology, router), remote)
-    return two_sided(remote, topology, router, multiplier, striped_copies)
+    return cover_schedule(node_cover(remote, topology, router), remote, topology, router, striped_copies)
 
 
 COVER_STRIPED = register_strategy(Strategy("cover-striped", _schedule))

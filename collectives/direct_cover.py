@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sparsecomm.collectives.copies import Copies
-from sparsecomm.collectives.cover import multiplier_of
+from sparsecomm.collectives.cover import cover_schedule
 from sparsecomm.collectives.direct import direct_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided, up_to
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, up_to
 from sparsecomm.cover import rank_cover
 from sparsecomm.pattern import Pattern, Remote
 from sparsecomm.table import Router
@@ -14,7 +14,7 @@ from sparsecomm.topology import Topology
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     """Source: Kayaaslan, Aykanat, Ucar 2018; SHIRO 2025."""
-    return two_sided(remote, topology, router, multiplier_of(rank_cover(remote), remote), _spread)
+    return cover_schedule(rank_cover(remote), remote, topology, router, _spread)
 
 
 def _spread(pattern: Pattern, topology: Topology, router: Router) -> Copies:

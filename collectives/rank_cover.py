@@ -5,9 +5,9 @@ A baseline: what is gained by covering first and merging later. `cover` never se
 
 from __future__ import annotations
 
-from sparsecomm.collectives.cover import multiplier_of
+from sparsecomm.collectives.cover import cover_schedule
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided, up_to
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, up_to
 from sparsecomm.cover import rank_cover
 from sparsecomm.pattern import Remote
 from sparsecomm.table import Router
@@ -16,7 +16,7 @@ from sparsecomm.topology import Topology
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     """Source: SHIRO 2025, with two tiers of communication."""
-    return two_sided(remote, topology, router, multiplier_of(rank_cover(remote), remote), hierarchical_copies)
+    return cover_schedule(rank_cover(remote), remote, topology, router, hierarchical_copies)
 
 
 RANK_COVER = register_strategy(Strategy("rank-cover", _schedule, up_to(5_000_000)))

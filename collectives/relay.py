@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, two_sided, up_to
+from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, up_to
 from sparsecomm.cover import node_cover
 from sparsecomm.hitting import hitting_choices
 from sparsecomm.node_sets import NodeSets
-from sparsecomm.pattern import Remote
+from sparsecomm.pattern import Remote, patterns_of
 from sparsecomm.table import Router, Table, run_starts
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
@@ -23,7 +23,10 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     keeps few of the nodes that were to send partial rows of it, given where the columns now go.
     """
     multiplier = _multiplier(remote, topology, router)
-    return two_sided(remote, topology, router, multiplier, hierarchical_copies)
+    gather, scatter = (
+        hierarchical_copies(pattern, topology, router) for pattern in patterns_of(remote, multiplier, router)
+    )
+    return Schedule(gather, scatter, multiplier)
 
 
 def _multiplier(remote: Remote, topology: Topology, router: Router) -> IntRank:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsecomm.collectives.copies import Copies, build_plan, build_rank_plan
 from sparsecomm.errors import InputError
-from sparsecomm.pattern import Pattern, Remote, patterns_of
+from sparsecomm.pattern import Pattern, Remote
 from sparsecomm.product import Product, RankProduct
 from sparsecomm.table import Offline, Router
 from sparsecomm.topology import Topology
@@ -49,15 +49,6 @@ def up_to(most: int) -> TooMuch:
         return f"{found:,} remote nonzeros, counted unasked up to {most:,}" if found > most else None
 
     return too_much
-
-
-def two_sided(remote: Remote, topology: Topology, router: Router, multiplier: IntRank, spread: Spread) -> Schedule:
-    """Gather the rows of X and scatter the rows of Y that the multipliers do not own, both by `spread`.
-
-    Note: Collective over comm.
-    """
-    gather, scatter = patterns_of(remote, multiplier, router)
-    return Schedule(spread(gather, topology, router), spread(scatter, topology, router), multiplier)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +103,7 @@ _BUILT_IN: Final = (
     "rank-cover",
     "striped",
     "cover-striped",
+    "cover-balanced",
 )
 _STRATEGIES: dict[str, Strategy] = {}
 

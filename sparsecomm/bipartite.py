@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_bipartite_matching
 
+from sparsecomm.closure import maximum_closure
 from sparsecomm.table import number
 from sparsecomm.typing import Bools, IntGlobal
 
@@ -48,6 +49,39 @@ class Cover(NamedTuple):
     sizes: IntGlobal
 
 
+class Covers(NamedTuple):
+    """All minimum vertex covers of every graph: a cover has one end of each matched edge.
+
+    Args:
+        edges: with vertices numbered from 0, all graphs together.
+        always: (num_right,) bool, the right vertices that are in every minimum cover.
+        pairs: matched edges of which some covers have the left end and some the right.
+        sizes: int64, vertices in each cover of each graph.
+    """
+
+    edges: Edges
+    always: Bools
+    pairs: Pairs
+    sizes: IntGlobal
+
+    def cheapest(self, gain: IntGlobal) -> Bools:
+        """Return a mask of the edges that only their left end covers, in the cheapest cover.
+
+        Args:
+            gain: (num_pairs,) what is saved by having the right end of each pair and not the left. Of equally cheap
+                covers the one with fewest right vertices is taken.
+        """
+        place = np.full(self.always.size, -1, dtype=np.int64)
+        place[self.pairs.right] = np.arange(gain.size)
+        of_left = np.full(int(self.edges.left.max(initial=-1)) + 1, -1, dtype=np.int64)
+        of_left[self.pairs.left] = np.arange(gain.size)
+        tail, head = of_left[self.edges.left], place[self.edges.right]
+        open_ = (tail >= 0) & (head >= 0)
+        right = self.always.copy()
+        right[self.pairs.right[maximum_closure(gain, tail[open_], head[open_])]] = True
+        return ~right[self.edges.right]
+
+
 def matching_sizes(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> IntGlobal:
     """Return the size of a maximum matching of each graph, int64, graphs in ascending order of their number.
 
@@ -76,6 +110,22 @@ def minimum_cover(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Cover:
     graph, edges = _numbered(group, row, col)
     pairs = _maximum_matching(edges)
     return Cover(~_reached(edges, pairs)[edges.right], _sizes(graph, edges, pairs))
+
+
+def minimum_covers(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Covers:
+    """Return what all minimum vertex covers of each graph have in common, and where they differ.
+
+    Args:
+        group, row, col: (num_edges,); edge i joins `row[i]` and `col[i]` in graph `group[i]`. No edge twice.
+
+    Source: Dulmage and Mendelsohn 1958.
+    """
+    graph, edges = _numbered(group, row, col)
+    pairs = _maximum_matching(edges)
+    always = _reached(edges, pairs)
+    never = _reached(Edges(edges.right, edges.left), Pairs(pairs.right, pairs.left))
+    free = np.flatnonzero(~always[pairs.right] & ~never[pairs.left])
+    return Covers(edges, always, Pairs(pairs.left[free], pairs.right[free]), _sizes(graph, edges, pairs))
 
 
 def _numbered(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> tuple[IntGlobal, Edges]:

@@ -99,7 +99,8 @@ class Pattern:
     @staticmethod
     def of_cols(remote: Remote) -> Pattern:
         """Return the rows of X that the owners of A's rows need."""
-        return Pattern._of(remote.nonzeros.rank, remote.nonzeros["col"], remote.layouts.cols)
+        table = remote.nonzeros
+        return remote.once("cols", lambda: Pattern._of(table.rank, table["col"], remote.layouts.cols))
 
     @staticmethod
     def of_rows(remote: Remote, router: Router) -> Pattern:
