@@ -43,9 +43,8 @@ def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sparsecomm-") as name:
         folder = Path(name)
         environ = {**ENVIRONMENT, **os.environ, RESULT: str(folder / "exit-code")}
-        rank = [sys.executable, "-m", "sparsecomm.launch.rank", name, *command]
         try:
-            code = _run([find_mpiexec(), "-n", str(num_ranks), *rank], environ)
+            code = _run([find_mpiexec(), "-n", str(num_ranks), *rank_command(folder), *command], environ)
         finally:
             _sweep(folder)
         if (folder / "exit-code").exists():
@@ -54,6 +53,11 @@ def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
     if code == 0 and unfinished:
         print(f"sparsecomm: error: ranks {unfinished} ended before their work was done", file=sys.stderr)
     return code or int(bool(unfinished))
+
+
+def rank_command(folder: Path) -> list[str]:
+    """Return what, put before the command of a rank, sees how it ends and leaves that in the folder of the job."""
+    return [sys.executable, "-m", "sparsecomm.launch.rank", str(folder)]
 
 
 def _run(command: list[str], environ: dict[str, str]) -> int:

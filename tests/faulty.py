@@ -1,7 +1,8 @@
 """A job that multiplies for ever, in which one rank goes wrong: python -m tests.faulty RANK HOW [SECONDS].
 
 HOW is raise, exit (a clean one, too early), vanish (an exit that no one cleans up after), kill, stop, loop, diverge or
-none. Rank 0 prints `running` and the segments of shared memory that it maps when all ranks multiply.
+none. Every rank prints `pid`, its rank and its process; when all multiply, rank 0 prints `running` and the segments of
+shared memory that it maps; the rank that goes wrong prints `fault` and the time.
 """
 
 from __future__ import annotations
@@ -48,12 +49,15 @@ def main(victim: int, how: str, seconds: float) -> None:
             x[...] = 1
             operator @ x
             transport.barrier()
+            print("pid", transport.rank, os.getpid(), flush=True)
+            transport.barrier()
             if transport.rank == 0:
                 print("running", *segments_of(os.getpid()), flush=True)
             until = time.monotonic() + seconds
             while how != "none" or transport.bcast(time.monotonic() < until):
                 operator @ x
                 if how != "none" and transport.rank == victim and time.monotonic() >= until:
+                    print("fault", time.time(), flush=True)
                     go_wrong(how, transport)
 
 

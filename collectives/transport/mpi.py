@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import sys
 import threading
 import time
@@ -148,16 +149,23 @@ class MpiTransport:
         """
         error = error or stop_asked()
         if self.reduce(np.array([error is not None]), "max")[0]:
-            given = self.comm.allgather(Report.of(self._rank, error))
-            raise_agreed(error, [report for report in given if report is not None])
+            given = self._allgather(pickle.dumps(Report.of(self._rank, error)))
+            reports = [pickle.loads(report) for report in given]
+            raise_agreed(error, [report for report in reports if report is not None])
 
     def bcast(self, obj: T, root: int = 0) -> T:
         """Return the object that `root` gave; see `Transport.bcast`.
 
         Note: Collective over comm.
         """
-        self.barrier()  # which is watched; from here on no rank waits long for another
-        return self.comm.bcast(obj, root)  # type: ignore[no-any-return]
+        # Not MPI's own: every wait must be one that is watched.
+        data = np.frombuffer(pickle.dumps(obj), dtype=np.uint8).copy()
+        size = np.array([data.size], dtype=np.int64)
+        complete(self.comm.Ibcast(size, root), self._wait("a broadcast"))
+        if self._rank != root:
+            data = np.empty(size[0], dtype=np.uint8)
+        complete(self.comm.Ibcast(data, root), self._wait("a broadcast"))
+        return obj if self._rank == root else pickle.loads(data.data)
 
     def barrier(self) -> None:
         """Return when all ranks have come here.
@@ -200,6 +208,17 @@ class MpiTransport:
                 comm.Free()
         self._comm = self._route_comm = None
         self._watch.release()
+
+    def _allgather(self, data: bytes) -> list[bytes]:
+        """Return what every rank gave.
+
+        Note: Collective over comm.
+        """
+        ends = np.cumsum(self.collect(np.array([len(data)])))
+        whole, sizes = bytearray(int(ends[-1])), np.diff(ends, prepend=0)
+        request = self.comm.Iallgatherv([data, MPI.BYTE], [whole, sizes, ends - sizes, MPI.BYTE])
+        complete(request, self._wait("a collection"))
+        return [bytes(part) for part in np.split(np.frombuffer(whole, dtype=np.uint8), ends[:-1])]
 
     def _wait(self, what: str) -> Wait:
         return Wait(self._watch, lambda: Waiting(what))

@@ -27,24 +27,6 @@ exec ip netns exec "$namespace" unshare --uts sh -c '
     exec sh -c "$*"' sh {hosts} "$name" "$@"
 """
 
-# The exit code of each rank is kept: what mpiexec makes of them differs from one MPI to the next, and is 0 with some
-# when a rank vanished. The traps keep this shell until the rank has ended (one that is not empty is not inherited); it
-# ends by the signal that ended the rank, because that is what hydra cleans up after.
-_RANK: Final = """\
-#!/bin/sh
-# Run one rank and leave its exit code in a folder: rank FOLDER COMMAND...
-trap : HUP INT QUIT TERM USR1 USR2
-folder=$1
-shift
-"$@"
-code=$?
-rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-$SLURM_PROCID}}
-echo "$code" > "$folder/$rank.new" && mv "$folder/$rank.new" "$folder/$rank"
-trap - HUP INT QUIT TERM USR1 USR2
-[ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
-exit "$code"
-"""
-
 
 def write_scripts(state: State) -> None:
     """Write the scripts and the file of host names into the folder of the cluster."""
@@ -54,15 +36,10 @@ def write_scripts(state: State) -> None:
     cases = "\n".join(f"{node.name}|{node.address}) namespace={node.namespace} name={node.name} ;;" for node in nodes)
     title = f"cluster {state.cluster.name}"
     _write(agent_path(state), _AGENT.format(cluster=title, cases=cases, hosts=shlex.quote(str(hosts))))
-    _write(rank_path(state), _RANK)
 
 
 def agent_path(state: State) -> Path:
     return state.folder / "agent"
-
-
-def rank_path(state: State) -> Path:
-    return state.folder / "rank"
 
 
 def enter(state: State, node: str, command: list[str]) -> list[str]:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sparsecomm.launch.cluster.agent import enter, rank_path
+from sparsecomm.launch.cluster.agent import enter
 from sparsecomm.launch.cluster.interrupt import Interrupt
 from sparsecomm.launch.cluster.mpi import Mpi, job_environment, mpiexec_command
 from sparsecomm.launch.cluster.processes import end_processes, find_processes
 from sparsecomm.launch.cluster.slurm import slurm_environment
 from sparsecomm.launch.cluster.state import State
+from sparsecomm.launch.start import rank_command
 
 DEADLINE_PASSED: Final = 86
 
@@ -41,9 +42,9 @@ def run_ranks(state: State, mpi: Mpi, command: Sequence[str], timeout_s: float =
     marks = state.folder / "runs" / secrets.token_hex(8)
     marks.mkdir(parents=True)
     try:
-        ranks = [str(rank_path(state)), str(marks), *mpi.resolve(command)]
+        ranks = [*rank_command(marks), *mpi.resolve(command)]
         argv, variables = mpiexec_command(state, mpi, ranks)
-        code = _run(state, "head", argv, {**job_environment(mpi), **variables}, timeout_s)
+        code = _run(state, "head", argv, {**job_environment(mpi), **variables}, timeout_s, marks)
         return _exit_code(_read_marks(marks), state.cluster.num_ranks, code)
     finally:
         shutil.rmtree(marks, ignore_errors=True)
@@ -59,7 +60,9 @@ def run_on(state: State, node: str, mpi: Mpi, command: Sequence[str], timeout_s:
     return _run(state, node, mpi.resolve(command), environ, timeout_s)
 
 
-def _run(state: State, node: str, command: list[str], environ: dict[str, str], timeout_s: float) -> int:
+def _run(
+    state: State, node: str, command: list[str], environ: dict[str, str], timeout_s: float, marks: Path | None = None
+) -> int:
     """Run a command on a node in a session of its own; whatever happens, leave none of its processes behind."""
     variable = f"{_RUN}={secrets.token_hex(16)}"
     namespaces = [one.namespace for one in state.cluster.all_nodes]
@@ -68,15 +71,19 @@ def _run(state: State, node: str, command: list[str], environ: dict[str, str], t
     with Interrupt() as interrupt:
         process = subprocess.Popen(enter(state, node, command), env=environ, stdin=stdin, start_new_session=True)
         try:
-            return _wait(process, interrupt, timeout_s)
+            return _wait(process, interrupt, timeout_s, marks)
         finally:
             _end(process)
             end_processes(lambda: find_processes(namespaces, variable, without=_OF_SBATCH), _GRACE_S)
 
 
-def _wait(process: subprocess.Popen[bytes], interrupt: Interrupt, timeout_s: float) -> int:
+def _wait(process: subprocess.Popen[bytes], interrupt: Interrupt, timeout_s: float, marks: Path | None) -> int:
+    """Return the exit code of a launcher, 1 if it does not end although one of its ranks failed.
+
+    A launcher waits for ever for the ranks of a node that it cannot reach any more.
+    """
     deadline = time.monotonic() + timeout_s
-    while True:
+    while marks is None or not _failed_long_ago(marks):
         interrupt.check()
         try:
             code = process.wait(0.1)
@@ -85,6 +92,13 @@ def _wait(process: subprocess.Popen[bytes], interrupt: Interrupt, timeout_s: flo
             if timeout_s and time.monotonic() > deadline:
                 print(f"sparsecomm: error: not done after {timeout_s:g} s; ended", file=sys.stderr)
                 return DEADLINE_PASSED
+    return 1
+
+
+def _failed_long_ago(marks: Path) -> bool:
+    """Say whether a rank failed so long ago that its launcher should have ended the others."""
+    failed = [path.stat().st_mtime for path in marks.iterdir() if path.name.isdecimal() and path.read_text() != "0"]
+    return bool(failed) and time.time() - min(failed) > _GRACE_S
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
