@@ -90,14 +90,14 @@ class Child:
             function: where it is.
             arrays: are written to files that the child maps.
             timeout_s: after which the child is killed.
-            memory_bytes: that the child may allocate; 0 for nine tenths of what is available now.
+            memory_bytes: that the child may allocate; 0 for nine tenths of the machine's memory.
 
         Raises:
             SparseCommError: it raised, crashed, took longer than `timeout_s` or more than `memory_bytes`.
         """
         with tempfile.TemporaryDirectory(prefix="sparsecomm-") as folder:
             _write(Path(folder, "in"), arrays)
-            limit = memory_bytes or _available() * 9 // 10
+            limit = memory_bytes or _total() * 9 // 10
             reply = self._ask({"function": function, "folder": folder, "memory": limit}, timeout_s)
             if reply != "done":
                 raise SparseCommError(reply)
@@ -154,11 +154,9 @@ def call_apart(function: str, arrays: Arrays, timeout_s: float = 3600.0, memory_
             return _resolve(function)(arrays, Path(folder))
 
 
-def _available() -> int:
-    """Return the bytes that can be allocated without swapping."""
-    with open("/proc/meminfo") as file:
-        line = next(line for line in file if line.startswith("MemAvailable"))
-    return int(line.split()[1]) * 1024
+def _total() -> int:
+    """Return the memory of the machine: what is free would differ from run to run, and so would what succeeds."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _write(folder: Path, arrays: Arrays) -> None:

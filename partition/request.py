@@ -40,7 +40,7 @@ class Request:
         flat: straight to ranks, without cutting nodes first.
         refine: whether the layout of a library is improved for the rows that cross.
         timeout_s: after which a library is ended.
-        child_memory_bytes: that a library may take; 0 for nine tenths of what is free.
+        child_memory_bytes: that a library may take; 0 for nine tenths of all.
         goal: what `auto` makes least: predicted `time`, `network` rows of the cover, those of the `busiest` node,
             rows of the `gather`, edges `cut` between nodes, or a function of the layouts.
         cache: whether `auto` keeps what it found.

@@ -63,9 +63,11 @@ class Structure:
         """Return the symmetric pattern of the vertices without its diagonal, int8."""
         if not self.square:
             return csr_array(block_array([[None, self.pattern], [self.pattern.T, None]], format="csr"))
-        both = (self.pattern + self.pattern.T).tocoo()
-        off = both.row != both.col
-        return csr_array((both.data[off], (both.row[off], both.col[off])), shape=both.shape)
+        both = csr_array(self.pattern + self.pattern.T.tocsr())
+        row = np.repeat(np.arange(both.shape[0], dtype=both.indices.dtype), np.diff(both.indptr))
+        off = row != both.indices
+        before = np.concatenate([[0], np.cumsum(off)])
+        return csr_array((both.data[off], both.indices[off], before[both.indptr]), shape=both.shape)
 
     def ends(self) -> tuple[Indices, Indices]:
         """Return the row vertex and the column vertex of every nonzero, in CSR order."""
