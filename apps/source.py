@@ -108,7 +108,7 @@ def load_source(
         check(info)
     begin = time.perf_counter()
     if layouts is None:
-        layouts = _partition(matrix, info, topology, method, request or Request(), say)
+        layouts = _partition(matrix, info, topology, method, request or Request(cache=True), say)
     seconds = time.perf_counter() - begin
     return Source(info, renumber(matrix, layouts), layouts, method, seconds)
 
