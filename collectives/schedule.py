@@ -68,7 +68,8 @@ class Schedule:
         """Make the schedule of the gather: owners to users."""
         sends = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.send)]
         recvs = [m for t, stage in enumerate(plan.stages) for m in _messages(t, stage, stage.recv)]
-        return _schedule(plan.num_slots, range(plan.num_own), plan.num_own, np.zeros(0, dtype=np.int64), sends, recvs)
+        own, none = plan.num_own, np.zeros(0, dtype=np.int64)
+        return _schedule(plan.num_slots, range(own), own, own, none, sends, recvs)
 
     @staticmethod
     def reverse(plan: RankPlan) -> Schedule:
@@ -81,7 +82,7 @@ class Schedule:
         shift = touched.size - plan.num_own
         moved = [[_renumber(m, touched, plan.num_own) for m in side] for side in (sends, recvs)]
         given = range(touched.size, touched.size + plan.num_ghost)
-        return _schedule(plan.num_slots + shift, given, touched.size, touched, *moved)
+        return _schedule(plan.num_slots + shift, given, 0, touched.size, touched, *moved)
 
 
 def _messages(number: int, stage: RankStage, side: Messages) -> Iterator[Message]:
@@ -98,16 +99,16 @@ def _renumber(message: Message, touched: IntGlobal, num_own: int) -> Message:
 def _schedule(
     num_slots: int,
     given: range,
+    num_fixed: int,
     first_ghost: int,
     touched: IntGlobal,
     sends: list[Message],
     recvs: list[Message],
 ) -> Schedule:
-    last = np.full(num_slots, _EMPTY, dtype=np.int32)
-    last[given.start : given.stop] = _GIVEN
-    earlier = [_take_turn(last, number, message) for number, message in enumerate(recvs)]
+    writers = _Writers(num_slots, given, num_fixed)
+    earlier = [writers.take_turn(number, message.slots) for number, message in enumerate(recvs)]
     recv_needs = [_messages_of(before) for before in earlier]
-    send_needs = [_messages_of(last[message.slots]) for message in sends]
+    send_needs = [_messages_of(writers.of(message.slots)) for message in sends]
     return Schedule(
         num_slots,
         first_ghost,
@@ -121,11 +122,30 @@ def _schedule(
     )
 
 
-def _take_turn(last: IntRank, number: int, message: Message) -> IntRank:
-    """Return the last message so far that writes each slot of this one, and make this one the last."""
-    before = last[message.slots]
-    last[message.slots] = number
-    return before
+class _Writers:
+    """The last message so far that writes each slot.
+
+    Args:
+        num_slots: of the direction.
+        given: slots that are filled when a run begins.
+        num_fixed: the first so many are given and no message writes them: the own rows of a gather. They share one
+            entry, the last, so that they cost no memory.
+    """
+
+    def __init__(self, num_slots: int, given: range, num_fixed: int) -> None:
+        self._first = num_fixed
+        self._last = np.full(num_slots - num_fixed + 1, _EMPTY, dtype=np.int32)
+        self._last[max(given.start - num_fixed, 0) : given.stop - num_fixed] = _GIVEN
+        self._last[-1] = _GIVEN
+
+    def of(self, slots: IntGlobal) -> IntRank:
+        return self._last[np.maximum(slots - self._first, -1)]
+
+    def take_turn(self, number: int, slots: IntGlobal) -> IntRank:
+        """Return the last message so far that writes each of `slots`, and make `number` the last."""
+        before = self.of(slots)
+        self._last[np.maximum(slots - self._first, -1)] = number
+        return before
 
 
 def _messages_of(writers: IntRank) -> IntRank:

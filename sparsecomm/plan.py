@@ -188,14 +188,27 @@ class Plan:
         """Return (num_ranks + 1,) int64: where the slots of each rank begin when all are laid end to end."""
         return self.offsets + self.ghost_indptr + self.staging_indptr
 
-    def slot_rows(self) -> IntGlobal:
-        """Return the global row of every slot of every rank, laid end to end."""
-        start, counts = self.slot_start(), np.diff(self.offsets)
+    def held_start(self) -> IntGlobal:
+        """Return (num_ranks + 1,) int64: where the slots of each rank that hold no own rows begin, laid end to end."""
+        return self.ghost_indptr + self.staging_indptr
+
+    def held_rows(self) -> IntGlobal:
+        """Return the global row of every slot that holds no own row; own rows may be far more than fit in memory."""
+        start = self.held_start()
         rows = np.empty(int(start[-1]), dtype=np.int64)
-        _lay(rows, start[:-1], np.arange(int(self.offsets[-1]), dtype=np.int64), self.offsets)
-        _lay(rows, start[:-1] + counts, self.ghost_rows, self.ghost_indptr)
-        _lay(rows, start[:-1] + counts + np.diff(self.ghost_indptr), self.staging_rows, self.staging_indptr)
+        _lay(rows, start[:-1], self.ghost_rows, self.ghost_indptr)
+        _lay(rows, start[:-1] + np.diff(self.ghost_indptr), self.staging_rows, self.staging_indptr)
         return rows
+
+    def held_place(self, rank: IntRank, slot: IntRank) -> IntGlobal:
+        """Return the place of slots `slot[i]` of `rank[i]` in `held_rows`; -1 for own rows."""
+        beyond = slot - np.diff(self.offsets)[rank]
+        return np.where(beyond >= 0, self.held_start()[rank] + beyond, -1)
+
+    def rows_at(self, rank: IntRank, slot: IntRank, held_rows: IntGlobal) -> IntGlobal:
+        """Return the global rows of slots `slot[i]` of `rank[i]`, given `held_rows()`."""
+        place = self.held_place(rank, slot)
+        return np.where(place >= 0, np.append(held_rows, 0)[place], self.offsets[rank] + slot)
 
     def memory(self, width: int, dtype: npt.DTypeLike) -> IntGlobal:
         """Return the bytes that an exchange allocates on every rank, (num_ranks,) int64."""
@@ -207,7 +220,7 @@ class Plan:
 
     def moves(self, reverse: bool = False) -> Moves:
         """Return what `volume_of` counts for a run of this plan, forward or in reverse."""
-        rows, start, stages = self.slot_rows(), self.slot_start(), self.stages
+        rows, stages = self.held_rows(), self.stages
         copies = [
             Table(
                 stage.dst,
@@ -215,7 +228,7 @@ class Plan:
                     "stage": np.full(stage.num_copies, number, np.int32),
                     "level": np.full(stage.num_copies, stage.level, np.int32),
                     "src": stage.src,
-                    "row": rows[start[stage.dst] + stage.recv],
+                    "row": self.rows_at(stage.dst, stage.recv, rows),
                 },
             )
             for number, stage in enumerate(stages)

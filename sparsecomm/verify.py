@@ -12,37 +12,35 @@ from sparsecomm.typing import Bools, IntGlobal
 
 def verify_plan(plan: Plan) -> None:
     """Check every rule; see `Plan.verify`."""
-    start, rows = plan.slot_start(), plan.slot_rows()
-    written, read = _own_mask(plan, start, rows.size), np.zeros(rows.size, dtype=np.bool_)
+    held = plan.held_rows()
+    # One more entry, found by place -1, stands for all own rows: there from the beginning, written by nobody.
+    written, read = np.zeros(held.size + 1, dtype=np.bool_), np.zeros(held.size + 1, dtype=np.bool_)
+    written[-1] = True
     for number, stage in enumerate(plan.stages):
-        _check_shape(plan, number, stage, start)
-        src, dst = start[stage.src] + stage.send, start[stage.dst] + stage.recv
+        _check_shape(plan, number, stage)
+        src, dst = plan.held_place(stage.src, stage.send), plan.held_place(stage.dst, stage.recv)
+        rows = plan.rows_at(stage.dst, stage.recv, held)
         _refuse(number, stage, ~written[src], "reads a slot that nothing has written yet")
-        _refuse(number, stage, rows[src] != rows[dst], "copies a row into the slot of another row")
-        _refuse(number, stage, written[dst] | _repeated(dst, rows.size), "writes a slot a second time")
-        _check_order(number, stage, rows[dst])
+        other = plan.rows_at(stage.src, stage.send, held) != rows
+        _refuse(number, stage, other, "copies a row into the slot of another row")
+        _refuse(number, stage, written[dst] | _repeated(dst + 1, written.size), "writes a slot a second time")
+        _check_order(number, stage, rows)
         written[dst] = True
         read[src] = True
     _check_rows(plan)
-    _check_end(plan, start, written, read)
+    _check_end(plan, held, written[:-1], read[:-1])
     _check_transit(plan)
 
 
-def _own_mask(plan: Plan, start: IntGlobal, num_slots: int) -> Bools:
-    counts = np.diff(plan.offsets)
-    own = np.zeros(num_slots, dtype=np.bool_)
-    own[np.repeat(start[:-1] - plan.offsets[:-1], counts) + np.arange(int(plan.offsets[-1]))] = True
-    return own
-
-
-def _check_shape(plan: Plan, number: int, stage: Stage, start: IntGlobal) -> None:
+def _check_shape(plan: Plan, number: int, stage: Stage) -> None:
     if not 0 <= stage.level < plan.topology.num_levels:
         raise PlanError(f"stage {number} is of level {stage.level}, but levels are 0 .. {plan.topology.num_levels - 1}")
     if not (stage.src.shape == stage.dst.shape == stage.send.shape == stage.recv.shape and stage.src.ndim == 1):
         raise PlanError(f"stage {number}: its index arrays differ in length")
+    num_slots = np.diff(plan.slot_start())
     for ends, slots in ((stage.src, stage.send), (stage.dst, stage.recv)):
         _refuse(number, stage, (ends < 0) | (ends >= plan.num_ranks), "names a rank that does not exist")
-        _refuse(number, stage, (slots < 0) | (slots >= np.diff(start)[ends]), "names a slot that does not exist")
+        _refuse(number, stage, (slots < 0) | (slots >= num_slots[ends]), "names a slot that does not exist")
     _refuse(number, stage, stage.src == stage.dst, "copies a row to the rank that holds it")
     wrong = plan.topology.level_of(stage.src, stage.dst) != stage.level
     _refuse(number, stage, wrong, f"does not belong to level {plan.topology.levels[stage.level].name}")
@@ -69,11 +67,11 @@ def _check_rows(plan: Plan) -> None:
     own = (plan.ghost_rows >= plan.offsets[rank]) & (plan.ghost_rows < plan.offsets[rank + 1])
     if own.any():
         raise PlanError(f"rank {rank[any_at(own)]} has its own row {plan.ghost_rows[any_at(own)]} as a ghost")
-    start = plan.slot_start()
-    first = start[:-1] + np.diff(plan.offsets) + np.diff(plan.ghost_indptr)
+    start = plan.held_start()
+    first = start[:-1] + np.diff(plan.ghost_indptr)
     writer = np.full(int(start[-1]), -1, dtype=np.int64)
     for number, stage in enumerate(plan.stages):
-        writer[start[stage.dst] + stage.recv] = number
+        writer[plan.held_place(stage.dst, stage.recv)] = number
     counts = np.diff(plan.staging_indptr)
     place = np.repeat(first - plan.staging_indptr[:-1], counts) + np.arange(plan.staging_rows.size)
     rank, stage_of = np.repeat(np.arange(plan.num_ranks), counts), writer[place]
@@ -84,17 +82,17 @@ def _check_rows(plan: Plan) -> None:
         )
 
 
-def _check_end(plan: Plan, start: IntGlobal, written: Bools, read: Bools) -> None:
+def _check_end(plan: Plan, held: IntGlobal, written: Bools, read: Bools) -> None:
     empty = any_at(~written)
     if empty >= 0:
-        rank, slot = _place(start, empty)
-        raise PlanError(f"rank {rank} never receives row {plan.slot_rows()[empty]} (slot {slot})")
-    counts = np.diff(plan.offsets) + np.diff(plan.ghost_indptr)
-    staging = np.arange(written.size) >= np.repeat(start[:-1] + counts, np.diff(start))
+        rank, slot = _slot_of(plan, empty)
+        raise PlanError(f"rank {rank} never receives row {held[empty]} (slot {slot})")
+    start = plan.held_start()
+    staging = np.arange(held.size) >= np.repeat(start[:-1] + np.diff(plan.ghost_indptr), np.diff(start))
     idle = any_at(staging & ~read)
     if idle >= 0:
-        rank, slot = _place(start, idle)
-        raise PlanError(f"rank {rank} holds row {plan.slot_rows()[idle]} in staging slot {slot} and never passes it on")
+        rank, slot = _slot_of(plan, idle)
+        raise PlanError(f"rank {rank} holds row {held[idle]} in staging slot {slot} and never passes it on")
 
 
 def _check_transit(plan: Plan) -> None:
@@ -110,9 +108,11 @@ def _check_transit(plan: Plan) -> None:
         raise PlanError(f"rank {where[0]} holds row {where[1]} in staging although it has another slot for it")
 
 
-def _place(start: IntGlobal, slot: int) -> tuple[int, int]:
-    rank = int(np.searchsorted(start, slot, side="right")) - 1
-    return rank, slot - int(start[rank])
+def _slot_of(plan: Plan, place: int) -> tuple[int, int]:
+    """Return the rank and the slot of a place in `held_rows`."""
+    start = plan.held_start()
+    rank = int(np.searchsorted(start, place, side="right")) - 1
+    return rank, place - int(start[rank]) + int(np.diff(plan.offsets)[rank])
 
 
 def _repeated(slots: IntGlobal, num_slots: int) -> Bools:

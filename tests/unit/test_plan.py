@@ -92,7 +92,10 @@ def test_both_sides_of_a_message_hold_the_same_rows(plan: Plan) -> None:
 
 @EVERY
 def test_slot_rows(plan: Plan) -> None:
-    assert plan.slot_rows().tolist() == [row for part in plan_rows(plan) for row in part]
+    held = plan.held_rows()
+    for p, rows in enumerate(plan_rows(plan)):
+        slots = np.arange(len(rows), dtype=np.int32)
+        assert plan.rows_at(np.full_like(slots, p), slots, held).tolist() == rows
     assert np.diff(plan.slot_start()).tolist() == [len(part) for part in plan_rows(plan)]
     assert plan.num_copies == sum(map(len, plan_copies(plan)))
 
