@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from sparsecomm.pattern import Remote
 from sparsecomm.plan import RankPlan
 from sparsecomm.product import RankProduct
 from sparsecomm.topology import Topology
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 Dense = npt.NDArray[Any]
 
@@ -204,6 +207,12 @@ class DistMatrix:
         """
         self.check_open()
         return collect(y, self.product.layouts.rows, self.transport, root)
+
+    def as_linear_operator(self) -> LinearOperator:
+        """Return an operator on whole vectors, the same on every rank, for scipy's solvers; see `linear_operator`."""
+        from sparsecomm.apps.solvers import linear_operator  # scipy's solvers take long to load
+
+        return linear_operator(self)
 
     def close(self) -> None:
         """Free communicators and buffers; a second call does nothing.

@@ -62,8 +62,33 @@ def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> De
     moved = transport.route(Table(rank, {"y": np.ascontiguousarray(y)}), np.full(y.shape[0], root, dtype=np.int32))
     if transport.rank != root:
         return None
-    # Rows arrive by the rank they came from, which is their new order.
-    return np.ascontiguousarray(moved["y"] if layout.old_to_new is None else moved["y"][layout.old_to_new])
+    return _in_old_order(moved["y"], layout)
+
+
+def replicate(y: Dense, layout: Layout, transport: Transport) -> Dense:
+    """Return a whole Y, in original numbering, on every rank.
+
+    Args:
+        y: (num_own, k) or (num_own,), this rank's rows.
+        layout: who owns the rows.
+        transport: over the ranks of the layout.
+
+    Raises:
+        InputError: on every rank, when parts do not make one block; see `collect`.
+
+    Note: Collective over comm.
+    """
+    _check_alike(y, layout, transport)
+    num_ranks = transport.num_ranks
+    rank = np.full(y.shape[0] * num_ranks, transport.rank, dtype=np.int32)
+    to_rank = np.repeat(np.arange(num_ranks, dtype=np.int32), y.shape[0])
+    copies = np.tile(y, (num_ranks,) + (1,) * (y.ndim - 1))
+    return _in_old_order(transport.route(Table(rank, {"y": copies}), to_rank)["y"], layout)
+
+
+def _in_old_order(y: Dense, layout: Layout) -> Dense:
+    """Return rows that arrived by the rank they came from, which is their new order."""
+    return np.ascontiguousarray(y if layout.old_to_new is None else y[layout.old_to_new])
 
 
 def _check_alike(y: Dense, layout: Layout, transport: Transport) -> None:
