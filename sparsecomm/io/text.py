@@ -15,6 +15,8 @@ from sparsecomm.io.limits import check_memory, check_regular
 from sparsecomm.typing import IntGlobal
 
 _CHUNK_BYTES = 1 << 20
+# Text of numbers shrinks to a tenth, a bomb to a thousandth.
+_MOST_UNPACKED, _FREE_UNPACKED = 256, 1 << 24
 _MAX_DIGITS = 18  # every number of 18 digits fits int64
 
 
@@ -42,11 +44,20 @@ def _decompress(path: Path) -> bytes:
             while chunk := stream.read(_CHUNK_BYTES):
                 out.write(chunk)
                 check_memory(2 * out.tell())
+                _check_bomb(out.tell(), path.stat().st_size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise InputError(
             f"is not a complete gzip file ({err}); copy it again, or drop .gz from the name of plain text"
         ) from err
     return out.getvalue()
+
+
+def _check_bomb(num_bytes: int, packed_bytes: int) -> None:
+    if num_bytes > max(_MOST_UNPACKED * packed_bytes, _FREE_UNPACKED):
+        raise InputError(
+            f"unpacks to more than {_MOST_UNPACKED} times its {packed_bytes} bytes, as no matrix does; if it is one"
+            " all the same, unpack it with gunzip and give the text"
+        )
 
 
 def parse_integer_lines(text: bytes) -> tuple[IntGlobal, IntGlobal]:

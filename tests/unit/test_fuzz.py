@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sparsecomm.errors import InputError
+from sparsecomm.io import read_matrix
 from sparsecomm.matrix_store import load_matrix, load_partition_header, load_partition_layouts
 from sparsecomm.product_store import load_product
 from sparsecomm.topology import Topology
@@ -70,6 +73,17 @@ def test_broken_arrays_of_directories(broken: bytes, tmp_path: Path) -> None:
         (folder / name).write_bytes(broken)
         with pytest.raises(InputError, match="anew"):
             load_product(folder) if kind == "plan" else read_partition(folder)
+
+
+def test_gzip_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.txt.gz"
+    path.write_bytes(gzip.compress(b"0 1\n" * 2**23))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="no matrix"):
+        read_matrix(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
 
 
 def read_partition(folder: Path) -> None:

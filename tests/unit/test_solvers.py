@@ -1,10 +1,7 @@
-"""Solvers with one thread per rank, and the page about them."""
+"""Solvers with one thread per rank, and the example as a job."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,21 +9,13 @@ import pytest
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from tests import solver_bodies
-from tests.jobs import ROOT, run_job
-
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "solvers.md").read_text(), re.DOTALL | re.MULTILINE)
+from tests.jobs import run_job
 
 
 @pytest.mark.parametrize("num_ranks", [1, 4])
 @pytest.mark.parametrize("body", solver_bodies.BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Transport], None], num_ranks: int) -> None:
     run_local(num_ranks, body)
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_page_runs(block: str) -> None:
-    run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=100, cwd=ROOT)
-    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize(("mpi", "ranks"), [("mpich", 1), ("mpich", 4), ("openmpi", 4)])
