@@ -50,13 +50,13 @@ def check_peers(plan: RankPlan, transport: Transport, form: RowFormat, depth: in
 
 def _described(plan: RankPlan, form: RowFormat, depth: int, *, send: bool) -> IntGlobal:
     """Return (num_messages, 8) int64: stage, peer, rows, width, bytes a row, level, depth, hash of the global rows."""
-    parts, slot_rows = [np.zeros((0, 8), dtype=np.int64)], plan.slot_rows()
+    parts = [np.zeros((0, 8), dtype=np.int64)]
     for number, stage in enumerate(plan.stages):
         side: Messages = stage.send if send else stage.recv
         part = np.empty((side.num_messages, 8), dtype=np.int64)
         part[:, 0], part[:, 1], part[:, 2] = number, side.peers, np.diff(side.indptr)
         part[:, 3:7] = form.width, form.row_bytes[stage.level], stage.level, depth
-        part[:, 7] = _hashes(slot_rows[side.slots], side.indptr)
+        part[:, 7] = _hashes(plan.rows_at(side.slots), side.indptr)
         parts.append(part)
     return np.concatenate(parts)
 

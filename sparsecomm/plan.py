@@ -116,6 +116,12 @@ class RankPlan:
         own = np.arange(self.start, self.start + self.num_own, dtype=np.int64)
         return np.concatenate([own, self.ghost_rows, self.staging_rows])
 
+    def rows_at(self, slots: IntRank) -> IntGlobal:
+        """Return the global rows that `slots` hold; own rows may be far more than fit in memory."""
+        held = np.concatenate([self.ghost_rows, self.staging_rows, [0]])
+        place = np.maximum(slots.astype(np.int64) - self.num_own, -1)
+        return np.where(place >= 0, held[place], self.start + slots.astype(np.int64))
+
     def rows(self, num_levels: int) -> tuple[IntGlobal, IntGlobal]:
         """Return rows sent and rows received per level in a forward run, both (num_levels,) int64."""
         return _per_level(self.stages, num_levels, lambda messages: messages.num_rows)

@@ -67,6 +67,7 @@ def test_slices(plan: Plan) -> None:
         assert not differences(shard, plan.rank(p))
         assert (shard.rank, shard.start, shard.num_own) == (p, plan.offsets[p], plan.offsets[p + 1] - plan.offsets[p])
         assert shard.slot_rows().tolist() == rows[p]
+        assert shard.rows_at(np.arange(len(rows[p]), dtype=np.int32)).tolist() == rows[p]
         assert shard.num_slots == len(rows[p])
         assert shard.num_ghost == plan.ghost_indptr[p + 1] - plan.ghost_indptr[p]
         for stage, part in zip(plan.stages, shard.stages, strict=True):
