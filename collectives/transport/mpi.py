@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 # The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
 _LAST_WORDS_S: Final = 0.3
+_INTERRUPTED: Final = 130  # what shells call the end by Ctrl-C
 
 
 class MpiTransport:
@@ -273,6 +274,8 @@ def install_abort_hooks() -> None:
     last_words, thread_words = sys.excepthook, threading.excepthook
 
     def on_main(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):  # every rank is told, and no traceback would tell the user more
+            MPI.COMM_WORLD.Abort(_INTERRUPTED)
         _abort(kind, lambda: last_words(kind, error, trace))
 
     def on_thread(args: threading.ExceptHookArgs) -> None:

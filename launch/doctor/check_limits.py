@@ -51,11 +51,15 @@ def _check_shm(process: Process, num_on_node: int, where: str) -> Iterator[Findi
         )
         yield Finding("little /dev/shm", WARNING, text, cure)
     if shm.left_bytes >= LEFT_BEHIND:
+        size = size_text(shm.left_bytes)
         text = (
-            f"dead jobs of this user left {shm.num_left} segments, {size_text(shm.left_bytes)} in /dev/shm on {where}, "
-            "in memory that nobody uses"
+            f"dead jobs of this user left {shm.num_left} segments, {size}, in /dev/shm on {where}: "
+            "memory that nobody uses"
         )
-        cure = "when no job of yours runs there: rm /dev/shm/mpich_shm_* /dev/shm/sm_segment.* (only your own go)"
+        cure = (
+            "when no job of yours runs there: "
+            "find /dev/shm -user $(id -un) '(' -name 'mpich_shm_*' -o -name 'sm_segment.*' ')' -delete"
+        )
         yield Finding("segments of dead jobs", WARNING, text, cure)
 
 
