@@ -104,6 +104,7 @@ _BUILT_IN: Final = (
     "striped",
     "cover-striped",
     "cover-balanced",
+    "allgather",
 )
 _STRATEGIES: dict[str, Strategy] = {}
 

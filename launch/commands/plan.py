@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from sparsecomm.apps.planning import plan_source
     from sparsecomm.apps.source import load_source
     from sparsecomm.launch import tables
+    from sparsecomm.launch.freed_memory import keep_freed_memory
     from sparsecomm.launch.progress import Progress
     from sparsecomm.product_store import KIND
     from sparsecomm.store import check_replaceable
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_replaceable(args.output, KIND)
     topology = Topology.parse(args.topology)
+    keep_freed_memory()
     with Progress() as say:
         source = load_source(
             args.matrix, topology, method=args.partition, dtype=args.dtype, one_based=args.one_based, say=say
