@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, Loads, topology_json
@@ -24,7 +24,7 @@ from sparsecomm.matrix_store import (
 )
 from sparsecomm.partition.request import Request
 from sparsecomm.partition.streaming import partition_stream
-from sparsecomm.store import new_directory, save_layouts, write_header
+from sparsecomm.store import load_array, new_directory, rank_folder, save_layouts, write_header
 from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, IntGlobal
 
@@ -98,15 +98,22 @@ def _moved(path: Path, before: Layouts, after: Layouts) -> Iterator[csr_array[An
         own = rows[after.rows.offsets[rank] : after.rows.offsets[rank + 1]]
         bounds = np.searchsorted(own, offsets)
         pieces = [
-            load_shard(path, before, old)[own[first:last] - offsets[old]]
+            _take(rank_folder(path, old), own[first:last] - offsets[old])
             for old, (first, last) in enumerate(pairwise(bounds))
-            if last > first
         ]
-        none = [csr_array((0, after.cols.num_rows), dtype=np.float32)]
-        shard = csr_array(vstack(pieces or none, format="csr"))
-        shard = csr_array((shard.data, new_col[shard.indices], shard.indptr), shape=shard.shape)
+        counts, cols, data = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        shard = csr_array((data, new_col[cols], indptr), shape=(own.size, after.cols.num_rows))
         shard.sort_indices()
         yield shard
+
+
+def _take(folder: Path, rows: IntGlobal) -> tuple[IntGlobal, IntGlobal, Any]:
+    """Return the counts, columns and values of some rows of a shard, which the first pass has checked."""
+    indptr, indices, data = (load_array(folder, "matrix", name) for name in ("indptr", "indices", "data"))
+    starts, counts = indptr[rows], indptr[rows + 1] - indptr[rows]
+    places = np.arange(int(counts.sum())) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return counts, indices[places], data[places]
 
 
 def _after(first: Layout, then: Layout) -> Layout:

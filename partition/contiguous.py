@@ -56,7 +56,8 @@ def cut_in_order(loads: IntGlobal, shares: Floats) -> IntRank:
 
     Source: bisection of the bottleneck value, Pinar and Aykanat 2004.
     """
-    sums = np.concatenate([[0], np.cumsum(loads)])
+    # As floats, since searching integers for a float copies them; exact up to 2**53 nonzeros.
+    sums = np.concatenate([[0.0], np.cumsum(loads)])
     low, high = 0.0, float(sums[-1]) + float(loads.max(initial=0)) / float(shares[shares > 0].min())
     for _ in range(60):
         middle = (low + high) / 2
@@ -67,7 +68,7 @@ def cut_in_order(loads: IntGlobal, shares: Floats) -> IntRank:
     return np.repeat(np.arange(shares.size, dtype=np.int32), np.diff(ends, prepend=0))
 
 
-def _ends(sums: IntGlobal, shares: Floats, bottleneck: float) -> IntGlobal:
+def _ends(sums: Floats, shares: Floats, bottleneck: float) -> IntGlobal:
     """Return the end of the rows of each rank if every rank takes all that `bottleneck` times its share allows."""
     ends = np.zeros(shares.size, dtype=np.int64)
     end = 0
