@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from scipy.sparse import csr_array
 
 from sparsecomm.errors import SparseCommError
@@ -13,6 +14,7 @@ from sparsecomm.layout import Layouts
 from sparsecomm.partition.cache import load_cached, save_cached
 from sparsecomm.partition.child import Child
 from sparsecomm.partition.goals import check_goal, judge
+from sparsecomm.partition.levels import group_limits
 from sparsecomm.partition.libraries import LIBRARIES
 from sparsecomm.partition.request import Request
 from sparsecomm.topology import Topology
@@ -36,11 +38,12 @@ _CUT_BY_EFFORT = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One layout that was tried: its name, what it is judged at, or why there is none."""
+    """One layout that was tried: what it is judged at and how far beyond its limits it is, or why there is none."""
 
     name: str
     layouts: Layouts | None
     value: float
+    beyond: float = 0.0
     reason: str = ""
 
 
@@ -72,7 +75,7 @@ def portfolio(matrix: csr_array[Any], topology: Topology, request: Request) -> l
 
 
 def best(trials: list[Trial]) -> Trial:
-    """Return the trial judged best, the earliest of equal ones.
+    """Return the trial judged best of those within the limits, or the one least beyond; the earliest of equal ones.
 
     Raises:
         SparseCommError: none succeeded.
@@ -81,7 +84,7 @@ def best(trials: list[Trial]) -> Trial:
     if not done:
         reasons = "; ".join(f"{trial.name}: {trial.reason}" for trial in trials)
         raise SparseCommError(f"no partition method succeeded: {reasons}")
-    return min(done, key=lambda trial: trial.value)
+    return min(done, key=lambda trial: (trial.beyond, trial.value))
 
 
 def _available(name: str) -> bool:
@@ -104,7 +107,18 @@ def _try(name: str, matrix: csr_array[Any], topology: Topology, request: Request
         layouts = partition_matrix(matrix, topology, method, asked)
     except SparseCommError as err:
         _LOG.warning("auto goes on without %s: %s", name, err)
-        return Trial(name, None, float("inf"), str(err))
+        return Trial(name, None, float("inf"), reason=str(err))
     value = judge(matrix, layouts, topology, request)
     _LOG.info("auto: %s is judged %g", name, value)
-    return Trial(name, layouts, value)
+    return Trial(name, layouts, value, _beyond(matrix, layouts, topology, request))
+
+
+def _beyond(matrix: csr_array[Any], layouts: Layouts, topology: Topology, request: Request) -> float:
+    """Return how far the fullest rank or node is beyond its limit, over the limit; 0 where all keep theirs."""
+    counts = np.diff(matrix.indptr if request.side != "columns" else matrix.tocsc().indptr).astype(np.int64)
+    layout, worst = layouts.cols if request.side == "columns" else layouts.rows, 0.0
+    for group in (topology.group_of(-1), topology.rank_to_node):
+        limits = group_limits(counts[:, None], request.shares(topology), group, request.balance, request)[:, 0]
+        loads = np.bincount(group[layout.owners()[layout.to_all()]], counts, limits.size)
+        worst = max(worst, float(((loads - limits) / np.maximum(limits, 1)).max()))
+    return worst

@@ -174,16 +174,18 @@ def test_auto_is_no_worse_than_what_it_tried(goal: str) -> None:
     request = Request(goal=goal)
     trials = auto.portfolio(matrix, topology, request)
     found = partition_rows(matrix, topology, "auto", goal=goal)
-    values = [trial.value for trial in trials if trial.layouts is not None]
-    assert len(values) >= 4
-    assert judge(matrix, found, topology, request) == min(values)
+    done = [trial for trial in trials if trial.layouts is not None]
+    kept = [trial.value for trial in done if max(loads(matrix, trial.layouts)) <= 1.05 * matrix.nnz / 4]
+    assert len(done) >= 4
+    assert max(loads(matrix, found)) <= 1.05 * matrix.nnz / 4
+    assert judge(matrix, found, topology, request) <= min(kept)
 
 
 def test_auto_by_a_function() -> None:
     """A goal that only block reaches."""
-    matrix, topology = read_matrix("rmat:8:6"), Topology.parse("uniform:2x2")
+    matrix, topology = read_matrix("er:200:4"), Topology.parse("uniform:2x2")
     found = partition_rows(
-        matrix, topology, "auto", effort=0, goal=lambda layouts: float(layouts.rows.old_to_new is not None)
+        matrix, topology, "auto", effort=0, balance=2.0, goal=lambda layouts: float(layouts.rows.old_to_new is not None)
     )
     assert found.rows.old_to_new is None
 
