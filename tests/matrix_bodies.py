@@ -35,7 +35,7 @@ from tests.planning_bodies import topologies
 from tests.transport_wrappers import Late
 
 Dense = np.ndarray[Any, Any]
-STRATEGIES = ("direct", "hierarchical", "reduce", "cover", "relay")
+STRATEGIES = ("direct", "hierarchical", "reduce", "relay")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ CHECKS = pytest.mark.parametrize("check", [check_remote, check_products, check_c
 @CHECKS
 def test_random_patterns(comm: MPI.Intracomm, check: Check) -> None:
     with MpiTransport(comm) as transport:
-        for given in random_inputs(comm.size, num=1):
+        for given in list(random_inputs(comm.size, num=1))[-3:]:
             check(transport, given)
 
 
