@@ -66,19 +66,18 @@ def collect(y: Dense, layout: Layout, transport: Transport, root: int = 0) -> De
 
 
 def replicate(y: Dense, layout: Layout, transport: Transport) -> Dense:
-    """Return a whole Y, in original numbering, on every rank.
+    """Return a whole Y, in original numbering, on every rank; made to be called in every step of a solver.
 
     Args:
-        y: (num_own, k) or (num_own,), this rank's rows.
+        y: (num_own, k) or (num_own,), this rank's rows, with the same columns and dtype on all ranks.
         layout: who owns the rows.
         transport: over the ranks of the layout.
 
     Raises:
-        InputError: on every rank, when parts do not make one block; see `collect`.
+        ExchangeError: parts from other ranks have other columns or another dtype than this rank's.
 
     Note: Collective over comm.
     """
-    _check_alike(y, layout, transport)
     num_ranks = transport.num_ranks
     rank = np.full(y.shape[0] * num_ranks, transport.rank, dtype=np.int32)
     to_rank = np.repeat(np.arange(num_ranks, dtype=np.int32), y.shape[0])
