@@ -1,4 +1,4 @@
-"""Solve A x = b by conjugate gradients, the 5-point Laplacian of a 64 x 64 grid spread over the ranks of a job.
+"""Solve A x = b by conjugate gradients, the 5-point Laplacian of a 24 x 24 grid spread over the ranks of a job.
 
 mpiexec -n 4 python docs/examples/cg.py
 """
@@ -12,7 +12,7 @@ from sparsecomm.apps.solvers import cg, norm
 from sparsecomm.collectives.transport.open import detect_topology, open_transport
 from sparsecomm.layout import Layouts
 
-matrix = sparsecomm.read_matrix("grid2d:64")
+matrix = sparsecomm.read_matrix("grid2d:24")
 whole_b = np.random.default_rng(0).standard_normal(matrix.shape[0])
 
 transport = open_transport()
