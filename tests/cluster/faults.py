@@ -123,18 +123,20 @@ def _do(fault: Fault, cluster: Clusters, out: Path, process: subprocess.Popen[by
     if fault.kind == "cut":
         _set_link(fault, cluster, "down")
     else:
-        pid = re.findall(rf"pid {fault.rank} (\d+)", out.read_text())[0]
+        pid = _until(out, rf"pid {fault.rank} (\d+)\s", process)  # lines of different ranks come in any order
         os.kill(int(pid), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
     moment = time.time()
     return lambda: moment
 
 
-def _until(path: Path, word: str, process: subprocess.Popen[bytes]) -> None:
+def _until(path: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
+    """Wait until a job has printed something, and return its last part in parentheses."""
     until = time.monotonic() + _START_S
-    while word not in path.read_text(errors="replace"):
+    while not (found := re.search(pattern, path.read_text(errors="replace"))):
         if process.poll() is not None or time.monotonic() > until:
             raise TimeoutError(f"the job did not come up: {path.read_text()} {path.with_name('err').read_text()}")
         time.sleep(0.05)
+    return found[found.lastindex or 0]
 
 
 def _set_link(fault: Fault, cluster: Clusters, state: str) -> None:
