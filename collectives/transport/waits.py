@@ -172,9 +172,10 @@ def check_deadline(seconds: float) -> float:
 
 
 def _chains(by_rank: Mapping[int, WaitReport]) -> Iterator[str]:
-    """Yield who waits for whom, from the first rank that reports down to one that does not wait, or in a circle."""
+    """Yield who waits for whom, from ranks that nobody waits for down to one that does not wait, or in a circle."""
     seen: set[int] = set()
-    for start in sorted(by_rank):
+    waited_for = {peer for report in by_rank.values() for peer in report.waiting.peers}
+    for start in sorted(by_rank, key=lambda rank: (rank in waited_for, rank)):
         chain = _chain(start, by_rank, seen)
         if len(chain) > 2:
             yield f"rank {chain[0]} waits for rank {chain[1]}" + "".join(

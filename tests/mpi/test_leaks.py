@@ -16,7 +16,8 @@ from tests.jobs import segments_of
 from tests.reference_plans import hub_plan, random_case
 
 def state():
-    return len(os.listdir("/proc/self/fd")), len(segments_of(os.getpid())), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return len(os.listdir("/proc/self/fd")), len(segments_of(os.getpid())), rss
 
 def cycle():
     with MpiTransport() as transport, Exchange(plans[transport.rank], transport, 8) as exchange:

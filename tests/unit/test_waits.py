@@ -35,7 +35,8 @@ def test_a_rank_that_says_nothing_is_named_with_the_chain_that_leads_to_it() -> 
     lines = summarise(reports({0: (1,), 1: (4,), 2: (1,), 3: (0, 2), 5: (3,)}), NODES)
     assert lines[0] == "5 of 6 ranks report"
     assert "  rank 0 on host node0 has waited 5.0 s in stage 1 of 3 of a run forwards of plan 1f, for rank 1" in lines
-    assert "  rank 0 waits for rank 1, itself waiting for rank 4" in lines
+    chain = "itself waiting for rank 3, itself waiting for rank 0, itself waiting for rank 1, itself waiting for rank 4"
+    assert f"  rank 5 waits for rank 3, {chain.partition(', ')[2]}" in lines
     assert verdict(lines).startswith("rank 4 on host node2: nothing was heard")
 
 
