@@ -22,6 +22,11 @@ from sparsecomm.topology import Topology
 from tests.jobs import segments_of
 
 
+def say(*words: object) -> None:
+    """Print a line in one piece: the lines of ranks come through one pipe."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
 def go_wrong(how: str, transport: MpiTransport) -> None:
     if how == "raise":
         raise RuntimeError("the reason")
@@ -49,15 +54,15 @@ def main(victim: int, how: str, seconds: float) -> None:
             x[...] = 1
             operator @ x
             transport.barrier()
-            print("pid", transport.rank, os.getpid(), flush=True)
+            say("pid", transport.rank, os.getpid())
             transport.barrier()
             if transport.rank == 0:
-                print("running", *segments_of(os.getpid()), flush=True)
+                say("running", *segments_of(os.getpid()))
             until = time.monotonic() + seconds
             while how != "none" or transport.bcast(time.monotonic() < until):
                 operator @ x
                 if how != "none" and transport.rank == victim and time.monotonic() >= until:
-                    print("fault", time.time(), flush=True)
+                    say("fault", time.time())
                     go_wrong(how, transport)
 
 
