@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -179,14 +180,17 @@ def load_indices(folder: Path, prefix: str, name: str, ndim: int = 1) -> npt.NDA
 def _map(path: Path) -> npt.NDArray[Any]:
     """Map a .npy file; one without entries cannot be mapped."""
     with path.open("rb") as file:
-        shape, dtype = _shape_of(file)
-    if 0 in shape:
-        return np.empty(shape, dtype=dtype)
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+        shape, fortran_order, dtype = _read_head(file)
+        needed = file.tell() + math.prod(shape) * dtype.itemsize
+        found = os.fstat(file.fileno()).st_size
+        if needed > found:
+            raise ValueError(f"{dtype} of shape {shape} need {needed} bytes, and it has {found}")
+        if 0 in shape:
+            return np.empty(shape, dtype=dtype)
+        return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 
-def _shape_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"it is version {version} of the format, not (1, 0)")
@@ -194,13 +198,13 @@ def _shape_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     # numpy mends headers that are no literals, with a warning; none of ours needs that.
     ast.literal_eval(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"))
     file.seek(start)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     # numpy divides by the size of an item, and by zero where a text is empty: that kills the process.
     if dtype.kind not in "iufc":
         raise ValueError(f"it holds {dtype}, not numbers")
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
-    return shape, dtype
+    return shape, fortran_order, dtype
 
 
 def save_layouts(folder: Path, layouts: Layouts) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks._machine import machine, machine_text
 from tests.fuzz.fire import BASE, FREE_ROWS, LARGE, MAX_RANKS, MEMORY, PER_BYTE, SECONDS, Score
+from tests.fuzz.targets import TARGETS
 from tests.jobs import ROOT
 
 TABLE = ROOT / "benchmarks" / "results" / "fuzz_campaign.md"
+FOUND = ROOT / ".fuzz"  # what each part of a campaign has found; the table is made of all of it
 
 
 @dataclass
@@ -72,10 +76,38 @@ def _whole_lines(stream: Iterator[str]) -> Iterator[str]:
     return (line for line in stream if line.endswith("\n"))
 
 
-def write_table(outcomes: list[Outcome], plans: str, command: str) -> None:
-    """Write what a campaign found."""
-    facts = machine_text({**machine(), "command": command})
-    text = f"""# Fuzz campaign
+def keep(outcome: Outcome) -> None:
+    """Write down what became of a reader's inputs, and the table anew."""
+    _keep(f"reader {outcome.name}", asdict(outcome) | {"score": asdict(outcome.score)})
+
+
+def keep_plans(name: str, text: str) -> None:
+    """Write down what became of random products, and the table anew."""
+    _keep(f"plans {name}", text)
+
+
+def _keep(name: str, found: object) -> None:
+    FOUND.mkdir(exist_ok=True)
+    with (FOUND / "lock").open("w") as lock:  # parts of a campaign may run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (FOUND / f"{name.replace(' ', '_')}.json").write_text(json.dumps(found))
+        _write_table()
+
+
+def _found(kind: str) -> list[Any]:
+    return [json.loads(path.read_text()) for path in sorted(FOUND.glob(f"{kind}_*.json"))]
+
+
+def _write_table() -> None:
+    outcomes = [Outcome(**found | {"score": Score(**found["score"])}) for found in _found("reader")]
+    lines = [outcome.line() for name in TARGETS for outcome in outcomes if outcome.name == name]
+    command = "python -m pytest -m campaign tests/unit/test_fuzz_campaign.py"
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text(_text(lines, _found("plans"), machine_text({**machine(), "command": command})))
+
+
+def _text(lines: list[str], plans: list[str], facts: str) -> str:
+    head = f"""# Fuzz campaign
 
 Random inputs to every reader: mutations of sound files and structured garbage, each drawn from its reader's name and
 its number alone. A reader must return a matrix (a topology, a plan) that holds together, or raise InputError. Anything
@@ -90,6 +122,4 @@ of 2^24, {MAX_RANKS:,} ranks instead of 2^24, {MEMORY >> 20} MiB of memory for a
 | reader | inputs | refused | read | failures | crashes | hangs | largest allocation, MiB | ratio | seconds |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 """
-    text += "\n".join(outcome.line() for outcome in outcomes) + f"\n\n{plans}\n\n```text\n{facts}\n```\n"
-    TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(text)
+    return head + "\n".join([*lines, "", *plans, "", "```text", facts, "```", ""])

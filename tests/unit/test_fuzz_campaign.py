@@ -9,29 +9,32 @@ import pytest
 from hypothesis import given, settings
 
 from sparsecomm.collectives.strategy import strategy_names
-from tests.fuzz.campaign import run_reader, write_table
+from tests.fuzz.campaign import keep, keep_plans, run_reader
 from tests.fuzz.plans import Drawn, check_exchange, check_planning, products
 from tests.fuzz.targets import TARGETS
 
-NUM_INPUTS, NUM_PRODUCTS, NUM_EXCHANGES = 20_000, 2_500, 300
-COMMAND = "python -m pytest -m campaign tests/unit/test_fuzz_campaign.py"
+NUM_INPUTS = 20_000
+
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 
 
-@pytest.mark.campaign
-@pytest.mark.timeout(7200)
-def test_campaign() -> None:
-    plans = [
-        f"Products with every strategy ({', '.join(strategy_names())}):",
-        f"{_plans(check_planning, NUM_PRODUCTS, 9)} proved, counted, held against the bounds, their adjoint and scipy;",
-        f"{_plans(check_exchange, NUM_EXCHANGES, 5)} run on threads, message by message. No failure.",
-    ]
-    outcomes = [run_reader(name, NUM_INPUTS) for name in TARGETS]
-    write_table(outcomes, "\n".join(plans), COMMAND)
-    assert [problem for outcome in outcomes for problem in outcome.problems()] == []
+@pytest.mark.parametrize("name", TARGETS)
+def test_reader(name: str) -> None:
+    outcome = run_reader(name, NUM_INPUTS)
+    keep(outcome)
+    assert outcome.problems() == []
 
 
-def _plans(check: Callable[[Drawn], None], num_cases: int, max_ranks: int) -> str:
-    """Check that many random cases, the first failing one being made small, and say how many and how long it took."""
+@pytest.mark.parametrize(
+    ("check", "num_cases", "max_ranks", "what"),
+    [
+        (check_planning, 2_500, 9, "proved, counted, held against the bounds, their adjoint and scipy"),
+        (check_exchange, 300, 5, "run on threads, message by message, to the bits of the reference"),
+    ],
+    ids=["planning", "exchange"],
+)
+def test_plans(check: Callable[[Drawn], None], num_cases: int, max_ranks: int, what: str) -> None:
+    """Check random cases; the first failing one is made small."""
     seen, began = [], time.monotonic()
 
     @settings(max_examples=num_cases, deadline=None, database=None, derandomize=True)
@@ -42,4 +45,8 @@ def _plans(check: Callable[[Drawn], None], num_cases: int, max_ranks: int) -> st
 
     run()
     assert len(seen) >= num_cases
-    return f"{len(seen):,} random cases in {time.monotonic() - began:.0f} s"
+    names, seconds = ", ".join(strategy_names()), time.monotonic() - began
+    keep_plans(
+        check.__name__,
+        f"- {len(seen):,} random products of each strategy ({names}) {what}: no failure, {seconds:.0f} s",
+    )
