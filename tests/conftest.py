@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the bodies to the jobs that `tests/mpi/test_jobs.py` starts."""
     return True if collection_path == BODIES and not _with_mpi(config) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse test modules that load MPI: a process that has loaded it must start no others, and tests do."""
+    if "mpi4py.MPI" in sys.modules and not _with_mpi(session.config):
+        raise pytest.UsageError("a test module imports mpi4py.MPI; import it inside the function that needs it")
 
 
 @pytest.fixture(scope="session")

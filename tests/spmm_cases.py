@@ -11,9 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparsecomm.apps.spmm import SpmmOptions, run_spmm
-from sparsecomm.collectives.transport.mpi import MpiTransport
-from sparsecomm.topology import Topology
 from tests.jobs import run_job
 
 Json = dict[str, Any]
@@ -52,6 +49,11 @@ def check(case: Json, report: Json) -> None:
 
 
 def _main(given: Path, out: Path) -> None:
+    # Here only: a process that has loaded MPI starts no others, and pytest must.
+    from sparsecomm.apps.spmm import SpmmOptions, run_spmm
+    from sparsecomm.collectives.transport.mpi import MpiTransport
+    from sparsecomm.topology import Topology
+
     cases = json.loads(given.read_text())
     with MpiTransport() as transport:
         for case in cases:

@@ -26,8 +26,10 @@ def test_a_fault_is_found_and_named(cluster: Clusters, kind: str) -> None:
 def test_campaign(machine: None) -> None:
     with clusters("faults") as cluster:
         cluster.up("--nodes", "4")
-        outcomes = [commit(fault, cluster) for fault in draw(108, seed=1)]
-    write(outcomes, RESULT)
+        outcomes = []
+        for fault in draw(108, seed=1):
+            outcomes.append(commit(fault, cluster))
+            write(outcomes, RESULT)  # each time: what was found is kept when the campaign is cut off
     problems = [(outcome.problem, outcome.fault, outcome.verdicts) for outcome in outcomes if outcome.problem]
     assert not problems
 
@@ -38,6 +40,8 @@ def write(outcomes: list[Outcome], path: Path) -> None:
     for mpi in ("mpich", "openmpi"):
         for kind in KINDS:
             some = [one for one in outcomes if (one.fault.mpi, one.fault.kind) == (mpi, kind)]
+            if not some:
+                continue
             times = sorted(one.seconds for one in some)
             codes = ", ".join(f"{code} ({number}x)" for code, number in sorted(Counter(o.rc for o in some).items()))
             good = sum(not one.problem for one in some)

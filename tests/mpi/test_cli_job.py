@@ -86,7 +86,7 @@ OPTIONS = {
     "generator": (["rmat:99"], "SCALE is 99"),
     "width": ([MATRIX, "-k", "0"], "width 0 is not at least 1"),
     "strategy": ([MATRIX, "-s", "fastest"], "give one of auto, direct"),
-    "method": ([MATRIX, "-p", "magic"], "give one of block, metis"),
+    "method": ([MATRIX, "-p", "magic"], "unknown partition method"),
     "machine": ([MATRIX, "-t", "uniform:0x2"], "uniform:0x2"),
     "other ranks": ([MATRIX, "-t", "nodes:3"], "has 3 ranks, but 2 are to run"),
 }
