@@ -71,9 +71,11 @@ def _plan(matrix: str, topology_spec: str, began: float) -> None:
 
     from sparsecomm.apps.planning import plan_source
     from sparsecomm.apps.source import load_source
+    from sparsecomm.launch.freed_memory import keep_freed_memory
     from sparsecomm.topology import Topology
 
     topology = Topology.parse(topology_spec)
+    keep_freed_memory()
     planned = plan_source(load_source(matrix, topology, say=say), topology, say=say)
     say(REPORT)
     report = planned.to_json()
