@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,6 +66,31 @@ class RowFormat:
         return tuple(self.width * wire.itemsize for wire in self.wires)
 
 
+class Shelf:
+    """Memory for arrays that are made anew now and then, in the same order each time; it grows and never shrinks.
+
+    New pages of memory cost more than the copies that first fill them.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[npt.NDArray[np.uint8]] = []
+        self._next = 0
+
+    def rewind(self) -> None:
+        """Give the memory of all arrays made so far to those that are made from now on."""
+        self._next = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an uninitialised array."""
+        num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if self._next == len(self._parts):
+            self._parts.append(np.empty(num_bytes, dtype=np.uint8))
+        elif self._parts[self._next].size < num_bytes:
+            self._parts[self._next] = np.empty(num_bytes + num_bytes // 2, dtype=np.uint8)
+        self._next += 1
+        return self._parts[self._next - 1][:num_bytes].view(dtype).reshape(shape)
+
+
 class BufferSet:
     """Slots and message buffers of one run; made once, used again and again.
 
@@ -72,18 +98,20 @@ class BufferSet:
         schedule: of the direction. An arrival is stored where it is the first in its slot, and added elsewhere.
         form: of the rows.
         scratch: (num_rows, width) slots, as many as the rows of the longest message; any move may overwrite it.
+        shelf: gives the memory.
     """
 
-    def __init__(self, schedule: Schedule, form: RowFormat, scratch: Rows) -> None:
-        self.slots: Rows = np.empty((schedule.num_slots, form.width), dtype=form.dtype)
+    def __init__(self, schedule: Schedule, form: RowFormat, scratch: Rows, shelf: Shelf) -> None:
+        shelf.rewind()
+        self.slots: Rows = shelf.empty((schedule.num_slots, form.width), form.dtype)
         direct = [self._in_place(message, form) for message in schedule.sends]
-        self.sends: list[Rows] = list(_memory(schedule.sends, direct, form))
+        self.sends: list[Rows] = list(_memory(schedule.sends, direct, form, shelf))
         self.packs: list[Move | None] = [
             _gather(self.slots, message.slots, rows, scratch) if place is None else None
             for message, rows, place in zip(schedule.sends, self.sends, direct, strict=True)
         ]
         direct = [self._in_place(message, form) for message in schedule.recvs]
-        self.recvs: list[Rows] = list(_memory(schedule.recvs, direct, form))
+        self.recvs: list[Rows] = list(_memory(schedule.recvs, direct, form, shelf))
         self.unpacks: list[Move | None] = [
             _take_in(self.slots, message, rows, scratch) if place is None else None
             for message, rows, place in zip(schedule.recvs, self.recvs, direct, strict=True)
@@ -95,10 +123,11 @@ class BufferSet:
         return _block(self.slots, message.slots) if same and message.fresh.all() else None
 
 
-def scratch_for(schedule: Schedule, form: RowFormat) -> Rows:
+def scratch_for(schedule: Schedule, form: RowFormat, shelf: Shelf) -> Rows:
     """Return scratch for all buffer sets of a direction; an exchange moves one message at a time."""
     most = max((message.num_rows for message in (*schedule.sends, *schedule.recvs)), default=0)
-    return np.empty((most, form.width), dtype=form.dtype)
+    shelf.rewind()
+    return shelf.empty((most, form.width), form.dtype)
 
 
 def add_rows(target: Rows, index: IntGlobal, rows: Rows, scratch: Rows) -> None:
@@ -117,12 +146,14 @@ def zero_of(dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.negative(np.zeros((), dtype=dtype))
 
 
-def _memory(messages: Sequence[Message], direct: Sequence[Rows | None], form: RowFormat) -> Iterator[Rows]:
+def _memory(
+    messages: Sequence[Message], direct: Sequence[Rows | None], form: RowFormat, shelf: Shelf
+) -> Iterator[Rows]:
     """Yield the rows of every message: in place, or its part of one array for all others of its stage."""
     for _, group in groupby(zip(messages, direct, strict=True), key=lambda pair: pair[0].stage):
         pairs = list(group)
         num_rows = sum(message.num_rows for message, place in pairs if place is None)
-        rows, end = np.empty((num_rows, form.width), dtype=form.wires[pairs[0][0].level]), 0
+        rows, end = shelf.empty((num_rows, form.width), form.wires[pairs[0][0].level]), 0
         for message, place in pairs:
             end += message.num_rows if place is None else 0
             yield rows[end - message.num_rows : end] if place is None else place

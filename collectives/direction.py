@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from sparsecomm.collectives.buffers import BufferSet, RowFormat, Rows, add_rows, scratch_for
+from sparsecomm.collectives.buffers import BufferSet, RowFormat, Rows, Shelf, add_rows, scratch_for
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.schedule import Message, Schedule
@@ -15,6 +16,9 @@ from sparsecomm.collectives.transport.base import MessageBuffer, Transport
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import IntGlobal
+
+Shelves = defaultdict[tuple[str, int], Shelf]
+"""The memory of an exchange by direction and turn; turn -1 is the scratch of a direction."""
 
 
 class Direction(ABC):
@@ -26,6 +30,7 @@ class Direction(ABC):
         form: of the rows.
         depth: number of buffer sets, each made when its turn first comes.
         counter: told of everything that moves.
+        shelves: give the memory.
         check_finite: whether rows are looked at before they leave.
     """
 
@@ -39,13 +44,14 @@ class Direction(ABC):
         form: RowFormat,
         depth: int,
         counter: Counter,
+        shelves: Shelves,
         *,
         check_finite: bool = False,
     ) -> None:
         self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
-        self._check_finite = check_finite
+        self._check_finite, self._shelves = check_finite, shelves
         self._schedule = self._make_schedule()
-        self._scratch = scratch_for(self._schedule, form)
+        self._scratch = scratch_for(self._schedule, form, shelves[self.name, -1])
         self._runs: list[Run] = []
         self._num_begun = 0
 
@@ -98,7 +104,7 @@ class Direction(ABC):
             run.channel.close()
 
     def _make_run(self, turn: int) -> Run:
-        buffers = BufferSet(self._schedule, self._form, self._scratch)
+        buffers = BufferSet(self._schedule, self._form, self._scratch, self._shelves[self.name, turn])
         first = (2 * turn + self.parity) * len(self._plan.stages)
         channel = self._transport.open(
             _message_buffers(self._schedule.sends, buffers.sends, first),

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsecomm import __version__
-from sparsecomm.collectives.buffers import RowFormat, Rows, WireDtype
-from sparsecomm.collectives.direction import Direction, Gather, Scatter
+from sparsecomm.collectives.buffers import RowFormat, Rows, Shelf, WireDtype
+from sparsecomm.collectives.copies import build_rank_plan
+from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.guard import Guard
+from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
 from sparsecomm.collectives.run import Run
+from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.waits import Wait, Waiting, check_deadline
 from sparsecomm.errors import ExchangeError, InputError, PlanError
+from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
+from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
 
@@ -85,6 +91,8 @@ class Exchange:
         self._counter = Counter(self.num_levels)
         self._guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
+        self._shelves: Shelves = defaultdict(Shelf)
+        self._num_replans = 0
         self._under_way: list[Run] = []
 
     def __repr__(self) -> str:
@@ -160,6 +168,43 @@ class Exchange:
         """Send partial rows to their owners and sum them there: `start_reverse(partials).wait(out)`."""
         return self.start_reverse(partials).wait(out)
 
+    def replan(self, pattern: Pattern, topology: Topology, spread: Spread = hierarchical_copies) -> None:
+        """Go on with a plan for other ghosts, which the ranks make here together.
+
+        Memory is kept, and grows where the new plan needs more; rows that earlier runs returned are overwritten.
+
+        Args:
+            pattern: the ghosts of this rank from now on.
+            topology: of the job, with no more levels than this exchange has.
+            spread: schedules the ghosts; by default a row enters each group of ranks once.
+
+        Raises:
+            InputError: on all ranks, when a run is under way on one, or `pattern` or `topology` is of another job.
+
+        Note: Collective over comm.
+        """
+        self._guard.check()
+        agreed(self._transport, lambda: self._check_replan(pattern, topology))
+        with self._guard:
+            self.plan = build_rank_plan(spread(pattern, topology, self._transport), self._transport)
+            for direction in self._directions.values():
+                direction.close()
+            self._directions = {}
+            self._num_replans += 1
+            self.fingerprint = f"made by replan {self._num_replans}"
+
+    def _check_replan(self, pattern: Pattern, topology: Topology) -> None:
+        if self._under_way:
+            raise InputError(f"{len(self._under_way)} runs are under way; wait for them before replan()")
+        ranks = {"pattern": pattern.layout.num_ranks, "topology": topology.num_ranks, "job": self._transport.num_ranks}
+        if len(set(ranks.values())) > 1:
+            raise InputError("numbers of ranks differ: " + ", ".join(f"{name} {n}" for name, n in ranks.items()))
+        if topology.num_levels > self.num_levels:
+            raise InputError(
+                f"{topology.name} has {topology.num_levels} levels, but the exchange was made for {self.num_levels}; "
+                "give it num_levels"
+            )
+
     def verify(self) -> None:
         """Prove the plan through this transport: every ghost slot must end with its own global row number.
 
@@ -215,6 +260,7 @@ class Exchange:
                 self.form,
                 self.depth,
                 self._counter,
+                self._shelves,
                 check_finite=self._check_finite,
             )
             self._directions[kind] = direction

@@ -11,6 +11,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
+    "Dispatch": "sparsecomm.collectives.dispatch",
     "DistMatrix": "sparsecomm.apps.matrix",
     "Exchange": "sparsecomm.collectives.exchange",
     "Layout": "sparsecomm.layout",

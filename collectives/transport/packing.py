@@ -1,4 +1,4 @@
-"""Rows of a table as bytes, one block for each rank they go to."""
+"""Rows of a table as bytes, one block for each rank they go to; row numbers in the fewest bytes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sparsecomm.collectives.transport.base import Bytes
+from sparsecomm.collectives.transport.index_codec import Code, Encoded, decode, encode
 from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.table import Column, Table, stable_order
 from sparsecomm.typing import IntGlobal, IntRank
 
-_HEADER: Final = 16  # number of rows and code of the columns, both int64
+_HEADER: Final = 16  # two int64: of a block its rows and a hash of its columns, of numbers their least, size and code
 _ALIGN: Final = 16  # columns begin at multiples of the largest itemsize, complex128
+_CODE_BITS: Final = 5
 
 
 class _Field(NamedTuple):
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+    @property
+    def is_index(self) -> bool:
+        """Whether the column holds numbers of rows or the like, which are encoded."""
+        return self.dtype == np.int64 and not self.shape
 
     def num_bytes(self, num_rows: int) -> int:
         return num_rows * math.prod(self.shape) * self.dtype.itemsize
@@ -72,26 +79,32 @@ def _code(fields: list[_Field]) -> int:
     return zlib.crc32(repr([(field.name, field.dtype.str, field.shape) for field in fields]).encode())
 
 
-def _places(fields: list[_Field], num_rows: int) -> list[int]:
-    """Return where each column begins in a block, and at the end the size of the block."""
-    places = [_HEADER]
-    for field in fields:
-        places.append(places[-1] + -(-field.num_bytes(num_rows) // _ALIGN) * _ALIGN)
-    return places
-
-
-def _view(block: Bytes, field: _Field, place: int, num_rows: int) -> Column:
-    flat = block[place : place + field.num_bytes(num_rows)].view(field.dtype)
-    return flat.reshape((num_rows, *field.shape))
-
-
 def _pack(table: Table, fields: list[_Field], index: IntGlobal) -> Bytes:
-    places = _places(fields, index.size)
-    block = np.zeros(places[-1], dtype=np.uint8)
+    found = [encode(table[field.name][index]) if field.is_index else None for field in fields]
+    sizes = [
+        _HEADER + code.data.size if code else field.num_bytes(index.size)
+        for code, field in zip(found, fields, strict=True)
+    ]
+    block = np.zeros(_HEADER + sum(map(_padded, sizes)), dtype=np.uint8)
     block[:_HEADER].view(np.int64)[:] = index.size, _code(fields)
-    for field, place in zip(fields, places[:-1], strict=True):
-        np.take(table[field.name], index, axis=0, out=_view(block, field, place, index.size), mode="clip")
+    begin = _HEADER
+    for field, code, size in zip(fields, found, sizes, strict=True):
+        part = block[begin : begin + size]
+        if code is None:
+            np.take(table[field.name], index, axis=0, out=_as_rows(part, field, index.size), mode="clip")
+        else:
+            part[:_HEADER].view(np.int64)[:] = code.low, code.data.size << _CODE_BITS | code.code
+            part[_HEADER:] = code.data
+        begin += _padded(size)
     return block
+
+
+def _padded(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGN) * _ALIGN
+
+
+def _as_rows(part: Bytes, field: _Field, num_rows: int) -> Column:
+    return part.view(field.dtype).reshape((num_rows, *field.shape))
 
 
 def _header(block: Bytes) -> tuple[int, int]:
@@ -101,11 +114,26 @@ def _header(block: Bytes) -> tuple[int, int]:
 
 def _unpack(source: int, block: Bytes, fields: list[_Field]) -> dict[str, Column]:
     num_rows, code = _header(block)
-    places = _places(fields, num_rows)
-    if code != _code(fields) or places[-1] != block.size:
+    if code != _code(fields):
         mine = ", ".join(f"{field.name} {field.dtype}{list(field.shape)}" for field in fields)
         raise ExchangeError(f"rank {source} routed a table with other columns or dtypes than ({mine})")
-    return {field.name: _view(block, field, place, num_rows) for field, place in zip(fields, places[:-1], strict=True)}
+    columns, begin = {}, _HEADER
+    for field in fields:
+        columns[field.name], size = _read(block[begin:], field, num_rows)
+        begin += _padded(size)
+    if begin != block.size:
+        raise ExchangeError(f"{block.size} bytes of a table came from rank {source}, its columns take {begin}")
+    return columns
+
+
+def _read(data: Bytes, field: _Field, num_rows: int) -> tuple[Column, int]:
+    """Return the column at the beginning of `data`, and its bytes."""
+    if not field.is_index:
+        size = field.num_bytes(num_rows)
+        return _as_rows(data[:size], field, num_rows), size
+    low, what = (int(number) for number in data[:_HEADER].view(np.int64))
+    size = _HEADER + (what >> _CODE_BITS)
+    return decode(Encoded(Code(what & ((1 << _CODE_BITS) - 1)), low, data[_HEADER:size]), num_rows), size
 
 
 def _join(field: _Field, parts: Iterable[Column]) -> Column:
