@@ -17,6 +17,7 @@ from sparsecomm.collectives.strategies import candidates, choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.collectives.wire import WireDtype
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.layout import Layouts
@@ -43,7 +44,8 @@ class DistMatrix:
         product: this rank's part of the product.
         topology: of the job.
         comm: an mpi4py communicator or a transport, duplicated; None is the world.
-        wire_dtype: what rows are rounded to on their way; None sends them as they are.
+        wire_dtype: what rows are rounded to on their way, one for all levels or one for each, see `Exchange`; None
+            sends them as they are.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -58,7 +60,7 @@ class DistMatrix:
         topology: Topology,
         comm: object | None = None,
         *,
-        wire_dtype: npt.DTypeLike | None = None,
+        wire_dtype: WireDtype = None,
     ) -> None:
         self.transport = open_transport(comm)
         self.transport.agree(_misfit(rows, product.layouts, topology, self.transport))
@@ -77,7 +79,7 @@ class DistMatrix:
         *,
         strategy: str | Strategy = "auto",
         width: int = 64,
-        wire_dtype: npt.DTypeLike | None = None,
+        wire_dtype: WireDtype = None,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 

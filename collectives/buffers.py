@@ -4,66 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from sparsecomm.collectives.delta import DeltaRecv, DeltaSend, message_bytes
 from sparsecomm.collectives.schedule import Message, Schedule
-from sparsecomm.errors import InputError
+from sparsecomm.collectives.wire import Cast, RowFormat, Rows, WireFormat
 from sparsecomm.typing import IntGlobal
 
-Rows = npt.NDArray[Any]
 Move = Callable[[], object]
-WireDtype = npt.DTypeLike | Sequence[npt.DTypeLike | None] | None  # one, or one for each level
 
 _CACHED_BYTES: Final = 1 << 18  # stays in the second level of a core's cache
-
-
-@dataclass(frozen=True, slots=True)
-class RowFormat:
-    """What a row is: in a slot, and on its way.
-
-    Args:
-        width: columns, at least 1.
-        dtype: of the slots and of all sums.
-        wires: dtype on the wire, by level.
-    """
-
-    width: int
-    dtype: np.dtype[Any]
-    wires: tuple[np.dtype[Any], ...]
-
-    @staticmethod
-    def of(width: int, dtype: npt.DTypeLike, wire_dtype: WireDtype, num_levels: int) -> RowFormat:
-        """Make a format from what an exchange is asked for.
-
-        Raises:
-            InputError: something of it cannot be.
-        """
-        if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
-            raise InputError(f"width must be a whole number of columns, at least 1, not {width!r}")
-        slot = np.dtype(dtype)
-        if slot.kind not in "ifc":
-            raise InputError(f"an exchange moves integers, floats and complex numbers, not {slot}")
-        given: Sequence[Any] = wire_dtype if isinstance(wire_dtype, list | tuple) else [wire_dtype] * num_levels
-        if len(given) != num_levels:
-            raise InputError(f"{len(given)} wire dtypes for {num_levels} levels; give one, or one for each level")
-        wires = tuple(slot if wire is None else np.dtype(wire) for wire in given)
-        for wire in wires:
-            if wire != slot and (wire.kind != slot.kind or wire.kind == "i"):
-                raise InputError(
-                    f"rows of {slot} cannot travel as {wire}; give a float for floats, a complex for complex"
-                )
-        return RowFormat(int(width), slot, wires)
-
-    @property
-    def row_bytes(self) -> tuple[int, ...]:
-        """Bytes of a row on the wire, by level."""
-        return tuple(self.width * wire.itemsize for wire in self.wires)
 
 
 class Shelf:
@@ -91,43 +46,78 @@ class Shelf:
         return self._parts[self._next - 1][:num_bytes].view(dtype).reshape(shape)
 
 
+class Scratch(NamedTuple):
+    """Rows that any move may overwrite, as many as the longest message has.
+
+    Args:
+        slots: (num_rows, width).
+        decoded: likewise, for rows of a wire format that numpy does not know; empty where there is none.
+    """
+
+    slots: Rows
+    decoded: Rows
+
+
 class BufferSet:
     """Slots and message buffers of one run; made once, used again and again.
 
     Args:
         schedule: of the direction. An arrival is stored where it is the first in its slot, and added elsewhere.
         form: of the rows.
-        scratch: (num_rows, width) slots, as many as the rows of the longest message; any move may overwrite it.
+        scratch: for all sets of the direction: an exchange moves one message at a time.
         shelf: gives the memory.
+        delta: whether messages hold only rows that changed since the run before.
+
+    Attributes:
+        sends, recvs: the rows of every message, as they travel.
+        delta_sends, delta_recvs: with `delta`, what really travels of them.
     """
 
-    def __init__(self, schedule: Schedule, form: RowFormat, scratch: Rows, shelf: Shelf) -> None:
+    def __init__(
+        self, schedule: Schedule, form: RowFormat, scratch: Scratch, shelf: Shelf, delta: bool = False
+    ) -> None:
         shelf.rewind()
         self.slots: Rows = shelf.empty((schedule.num_slots, form.width), form.dtype)
-        direct = [self._in_place(message, form) for message in schedule.sends]
+        direct = [None if delta else self._in_place(message, form) for message in schedule.sends]
         self.sends: list[Rows] = list(_memory(schedule.sends, direct, form, shelf))
         self.packs: list[Move | None] = [
-            _gather(self.slots, message.slots, rows, scratch) if place is None else None
+            _gather(self.slots, message.slots, rows, scratch, form.wires[message.level]) if place is None else None
             for message, rows, place in zip(schedule.sends, self.sends, direct, strict=True)
         ]
-        direct = [self._in_place(message, form) for message in schedule.recvs]
+        direct = [None if delta else self._in_place(message, form) for message in schedule.recvs]
         self.recvs: list[Rows] = list(_memory(schedule.recvs, direct, form, shelf))
         self.unpacks: list[Move | None] = [
-            _take_in(self.slots, message, rows, scratch) if place is None else None
+            _take_in(self.slots, message, rows, scratch, form.wires[message.level]) if place is None else None
             for message, rows, place in zip(schedule.recvs, self.recvs, direct, strict=True)
         ]
+        self.delta_sends = [DeltaSend(rows, _message(rows, shelf)) for rows in self.sends] if delta else []
+        self.delta_recvs = [DeltaRecv(rows, _message(rows, shelf)) for rows in self.recvs] if delta else []
+
+    @property
+    def out(self) -> list[Rows]:
+        """What the transport sends."""
+        return [delta.message for delta in self.delta_sends] or self.sends
+
+    @property
+    def into(self) -> list[Rows]:
+        """Where the transport puts what it receives."""
+        return [delta.message for delta in self.delta_recvs] or self.recvs
 
     def _in_place(self, message: Message, form: RowFormat) -> Rows | None:
         """Return the slots of a message if the transport can read or write them as they lie."""
-        same = form.wires[message.level] == form.dtype
-        return _block(self.slots, message.slots) if same and message.fresh.all() else None
+        return None if form.rounds(message.level) or not message.fresh.all() else _block(self.slots, message.slots)
 
 
-def scratch_for(schedule: Schedule, form: RowFormat, shelf: Shelf) -> Rows:
-    """Return scratch for all buffer sets of a direction; an exchange moves one message at a time."""
+def scratch_for(schedule: Schedule, form: RowFormat, shelf: Shelf) -> Scratch:
+    """Return scratch for all buffer sets of a direction."""
     most = max((message.num_rows for message in (*schedule.sends, *schedule.recvs)), default=0)
+    decoded = 0 if all(isinstance(wire, Cast) for wire in form.wires) else most
     shelf.rewind()
-    return shelf.empty((most, form.width), form.dtype)
+    return Scratch(shelf.empty((most, form.width), form.dtype), shelf.empty((decoded, form.width), form.dtype))
+
+
+def _message(rows: Rows, shelf: Shelf) -> Rows:
+    return shelf.empty((message_bytes(rows),), np.uint8)
 
 
 def add_rows(target: Rows, index: IntGlobal, rows: Rows, scratch: Rows) -> None:
@@ -153,7 +143,8 @@ def _memory(
     for _, group in groupby(zip(messages, direct, strict=True), key=lambda pair: pair[0].stage):
         pairs = list(group)
         num_rows = sum(message.num_rows for message, place in pairs if place is None)
-        rows, end = shelf.empty((num_rows, form.width), form.wires[pairs[0][0].level]), 0
+        wire = form.wires[pairs[0][0].level]
+        rows, end = shelf.empty((num_rows, wire.columns(form.width)), wire.dtype), 0
         for message, place in pairs:
             end += message.num_rows if place is None else 0
             yield rows[end - message.num_rows : end] if place is None else place
@@ -166,26 +157,32 @@ def _block(slots: Rows, index: IntGlobal) -> Rows | None:
     return slots[index[0] : index[-1] + 1]
 
 
-def _gather(slots: Rows, index: IntGlobal, rows: Rows, scratch: Rows) -> Move:
+def _gather(slots: Rows, index: IntGlobal, rows: Rows, scratch: Scratch, wire: WireFormat) -> Move:
     block = _block(slots, index)
-    if block is not None:
+    if block is not None and isinstance(wire, Cast):
         return partial(np.copyto, rows, block, casting="same_kind")
-    # Slots are inside their range by construction; the mode keeps numpy from buffering the whole output.
     if rows.dtype == slots.dtype:
         return partial(slots.take, index, 0, rows, "clip")
-    some = scratch[: index.size]
-
-    def take_and_cast() -> None:
-        slots.take(index, 0, some, "clip")
-        np.copyto(rows, some, casting="same_kind")
-
-    return take_and_cast
+    return partial(wire.pack, slots, index, rows, scratch.slots)
 
 
-def _take_in(slots: Rows, message: Message, rows: Rows, scratch: Rows) -> Move:
+def _take_in(slots: Rows, message: Message, rows: Rows, scratch: Scratch, wire: WireFormat) -> Move:
+    if isinstance(wire, Cast):
+        return _take_in_numbers(slots, message, rows, scratch)
+    decoded = scratch.decoded[: message.num_rows]
+    move = _take_in_numbers(slots, message, decoded, scratch)
+
+    def decode_and_take_in() -> None:
+        wire.unpack(rows, decoded)
+        move()
+
+    return decode_and_take_in
+
+
+def _take_in_numbers(slots: Rows, message: Message, rows: Rows, scratch: Scratch) -> Move:
     if message.fresh.all():
         return _store(slots, message.slots, rows)
-    add = _add(slots, message.slots, rows, scratch)
+    add = _add(slots, message.slots, rows, scratch.slots)
     if not message.fresh.any():
         return add
     fresh, zero = message.slots[message.fresh], zero_of(slots.dtype)

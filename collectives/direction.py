@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparsecomm.collectives.buffers import BufferSet, RowFormat, Rows, Shelf, add_rows, scratch_for
+from sparsecomm.collectives.buffers import BufferSet, Shelf, add_rows, scratch_for
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import MessageBuffer, Transport
+from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import IntGlobal
@@ -32,6 +33,7 @@ class Direction(ABC):
         counter: told of everything that moves.
         shelves: give the memory.
         check_finite: whether rows are looked at before they leave.
+        delta: whether messages hold only rows that changed since the run before.
     """
 
     parity: int  # keeps the message numbers of the two directions apart
@@ -47,9 +49,10 @@ class Direction(ABC):
         shelves: Shelves,
         *,
         check_finite: bool = False,
+        delta: bool = False,
     ) -> None:
         self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
-        self._check_finite, self._shelves = check_finite, shelves
+        self._check_finite, self._shelves, self._delta = check_finite, shelves, delta
         self._schedule = self._make_schedule()
         self._scratch = scratch_for(self._schedule, form, shelves[self.name, -1])
         self._runs: list[Run] = []
@@ -104,15 +107,15 @@ class Direction(ABC):
             run.channel.close()
 
     def _make_run(self, turn: int) -> Run:
-        buffers = BufferSet(self._schedule, self._form, self._scratch, self._shelves[self.name, turn])
+        buffers = BufferSet(self._schedule, self._form, self._scratch, self._shelves[self.name, turn], self._delta)
         first = (2 * turn + self.parity) * len(self._plan.stages)
         channel = self._transport.open(
-            _message_buffers(self._schedule.sends, buffers.sends, first),
-            _message_buffers(self._schedule.recvs, buffers.recvs, first),
+            _message_buffers(self._schedule.sends, buffers.out, first),
+            _message_buffers(self._schedule.recvs, buffers.into, first),
         )
         slot_rows = self._slot_rows() if self._check_finite else None
         form, counter = self._form, self._counter
-        return Run(self._plan.rank, self.name, self._schedule, buffers, channel, form.row_bytes, counter, slot_rows)
+        return Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
 
     def _check(self, block: Rows, num_rows: int, noun: str) -> None:
         shape, dtype = (num_rows, self._form.width), self._form.dtype
@@ -177,7 +180,7 @@ class Scatter(Direction):
         touched = self._schedule.touched
         sums = run.buffers.slots[: touched.size]
         if out is not None:
-            add_rows(out, touched, sums, self._scratch)
+            add_rows(out, touched, sums, self._scratch.slots)
             return out
         if run.sums is None:  # rows that nobody sends to stay the zeros of this one allocation
             run.sums = np.zeros((self._plan.num_own, self._form.width), dtype=self._form.dtype)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsecomm.collectives.buffers import Rows, WireDtype
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import agreed
 from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.collectives.wire import Rows, WireDtype
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.layout import Layout

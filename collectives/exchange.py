@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomm import __version__
-from sparsecomm.collectives.buffers import RowFormat, Rows, Shelf, WireDtype
+from sparsecomm.collectives.buffers import Shelf
 from sparsecomm.collectives.copies import build_rank_plan
 from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
@@ -22,6 +22,7 @@ from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.waits import Wait, Waiting, check_deadline
+from sparsecomm.collectives.wire import RowFormat, Rows, WireDtype
 from sparsecomm.errors import ExchangeError, InputError, PlanError
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
@@ -42,11 +43,14 @@ class Exchange:
         transport: over the ranks of the plan; duplicated, and the duplicate closed by `close`.
         width: columns of the block, at least 1.
         dtype: of the rows and of all sums: integers, floats or complex numbers.
-        wire_dtype: what rows are rounded to on their way, one for all levels or one for each; None is `dtype`.
+        wire_dtype: what rows are rounded to on their way, one for all levels or one for each: a dtype, `bfloat16` or
+            `int8` (with a scale a row); None is `dtype`. Sums are made in `dtype`. See docs/wire.md.
         depth: buffer sets of a direction, and so runs of it that may be under way at once.
         num_levels: of the topology; None takes as many as the stages name.
         deadline_s: the longest that a run may wait without anything arriving; 0 for ever, None as the transport.
         check_finite: look at every row before it leaves this rank, and raise where one is not finite.
+        delta: do not send again what did not change since the run before in the same buffers; planned rows and bytes
+            are then what is moved at most, and a bit a row. Costs a comparison and a copy of every message.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -72,8 +76,9 @@ class Exchange:
         num_levels: int | None = None,
         deadline_s: float | None = None,
         check_finite: bool = False,
+        delta: bool = False,
     ) -> None:
-        self.plan, self.depth = plan, depth
+        self.plan, self.depth, self.delta = plan, depth, delta
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
 
         def checked() -> RowFormat:
@@ -97,7 +102,7 @@ class Exchange:
 
     def __repr__(self) -> str:
         form = self.form
-        wires = "" if set(form.wires) == {form.dtype} else f", wire={'/'.join(map(str, form.wires))}"
+        wires = "" if not any(map(form.rounds, range(self.num_levels))) else f", wire={'/'.join(map(str, form.wires))}"
         return (
             f"Exchange(rank={self.plan.rank}, stages={len(self.plan.stages)}, width={form.width}, "
             f"dtype={form.dtype}{wires}, depth={self.depth})"
@@ -262,6 +267,7 @@ class Exchange:
                 self._counter,
                 self._shelves,
                 check_finite=self._check_finite,
+                delta=self.delta,
             )
             self._directions[kind] = direction
         return direction
@@ -333,6 +339,7 @@ class Exchange:
             "dtype": str(form.dtype),
             "wire_dtype": "/".join(map(str, form.wires)),
             "depth": self.depth,
+            "delta": self.delta,
             "stages": tuple(stage.level for stage in self.plan.stages),
             "levels": self.num_levels,
         }

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sparsecomm.collectives.wire import Rows, WireDtype, wires_of
 from sparsecomm.errors import InputError
 from sparsecomm.plan import Plan
 from sparsecomm.typing import IntGlobal
 
-Rows = npt.NDArray[Any]
 
-
-def execute(plan: Plan, xs: Sequence[Rows], *, wire_dtype: npt.DTypeLike | None = None) -> list[Rows]:
+def execute(plan: Plan, xs: Sequence[Rows], *, wire_dtype: WireDtype = None) -> list[Rows]:
     """Run a plan forward: give every rank its ghost rows.
 
     Args:
         plan: any plan that `verify` accepts.
         xs: for each rank the (num_own, k) rows that it owns, all of one dtype; not modified.
-        wire_dtype: rows are rounded to it in every copy; None keeps them as they are.
+        wire_dtype: rows are rounded to it in every copy, as in `Exchange`; None keeps them as they are.
 
     Returns:
         For each rank its (num_ghost, k) ghost rows.
@@ -33,13 +30,14 @@ def execute(plan: Plan, xs: Sequence[Rows], *, wire_dtype: npt.DTypeLike | None 
     own, ghost, start = _places(plan)
     slots = np.empty((int(start[-1]), given.shape[1]), dtype=given.dtype)
     slots[own] = given
+    wires = wires_of(wire_dtype, slots.dtype, plan.topology.num_levels)
     for stage in plan.stages:
-        slots[start[stage.dst] + stage.recv] = slots[start[stage.src] + stage.send].astype(wire_dtype or slots.dtype)
+        slots[start[stage.dst] + stage.recv] = wires[stage.level].rounded(slots[start[stage.src] + stage.send])
     return np.split(slots[ghost], plan.ghost_indptr[1:-1])
 
 
 def execute_reverse(
-    plan: Plan, ghosts: Sequence[Rows], owns: Sequence[Rows] | None = None, *, wire_dtype: npt.DTypeLike | None = None
+    plan: Plan, ghosts: Sequence[Rows], owns: Sequence[Rows] | None = None, *, wire_dtype: WireDtype = None
 ) -> list[Rows]:
     """Run a plan in reverse: give every owner the sum of the partial rows that its users hold.
 
@@ -49,7 +47,7 @@ def execute_reverse(
         plan: any plan that `verify` accepts.
         ghosts: for each rank (num_ghost, k) partial rows, all of one dtype; not modified.
         owns: for each rank (num_own, k) rows that the sums are added to; None means zeros. Not modified.
-        wire_dtype: rows are rounded to it in every copy; None keeps them as they are.
+        wire_dtype: rows are rounded to it in every copy, as in `Exchange`; None keeps them as they are.
 
     Returns:
         For each rank its (num_own, k) rows.
@@ -64,12 +62,13 @@ def execute_reverse(
     # The negative zero is the one value to which adding x gives x bit for bit.
     slots = np.full((int(start[-1]), given.shape[1]), np.negative(np.zeros((), dtype=given.dtype)))
     touched = np.zeros(len(slots), dtype=np.bool_)
+    wires = wires_of(wire_dtype, slots.dtype, plan.topology.num_levels)
     slots[ghost] = given
     for stage in reversed(plan.stages):
         sums, partials = start[stage.src] + stage.send, start[stage.dst] + stage.recv
         touched[sums] = True
         # Copies of a stage are ordered by dst, which is the source here, and add.at goes through them in order.
-        np.add.at(slots, sums, slots[partials].astype(wire_dtype or slots.dtype))
+        np.add.at(slots, sums, wires[stage.level].rounded(slots[partials]))
     result = np.zeros_like(slots[own]) if owns is None else _join(owns, np.diff(plan.offsets), "own").copy()
     rows = np.flatnonzero(touched[own])
     result[rows] = slots[own[rows]] if owns is None else result[rows] + slots[own[rows]]

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from sparsecomm.collectives.buffers import RowFormat
 from sparsecomm.collectives.transport.base import Transport, agreed
+from sparsecomm.collectives.wire import RowFormat
 from sparsecomm.errors import PlanError
 from sparsecomm.hashing import hash_rows
 from sparsecomm.plan import Messages, RankPlan

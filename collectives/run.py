@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparsecomm.collectives.buffers import BufferSet, Rows
+from sparsecomm.collectives.buffers import BufferSet
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import Arrival, Channel
+from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import ExchangeError
 from sparsecomm.typing import IntGlobal
 
@@ -23,7 +24,7 @@ class Run:
         schedule: of the direction.
         buffers: a set of the direction; the run is its only user.
         channel: over the buffers of the set, messages numbered as in the schedule.
-        row_bytes: bytes of a row on the wire, by level.
+        form: of the rows.
         counter: told of everything that moves.
         slot_rows: (num_slots,) int64 global rows; given, rows are looked at before they leave and must be finite.
     """
@@ -35,18 +36,21 @@ class Run:
         schedule: Schedule,
         buffers: BufferSet,
         channel: Channel,
-        row_bytes: Sequence[int],
+        form: RowFormat,
         counter: Counter,
         slot_rows: IntGlobal | None = None,
     ) -> None:
         self.name, self.buffers, self.channel = name, buffers, channel
-        self._rank, self._schedule, self._counter, self._row_bytes = rank, schedule, counter, row_bytes
+        self._rank, self._schedule, self._counter, self._form = rank, schedule, counter, form
         self._slot_rows = slot_rows
         self._expected = [rows.nbytes for rows in buffers.recvs]
         self._send_args = [
-            (message.level, row_bytes[message.level], rows.nbytes, pieces)
+            (message.level, message.num_rows, rows.nbytes, pieces)
             for message, rows, pieces in zip(schedule.sends, buffers.sends, channel.pieces, strict=True)
         ]
+        if buffers.delta_sends and max(channel.pieces) > 1:
+            raise ExchangeError(f"rank {rank}: delta=True needs messages that are not split; use more ranks")
+        self._row_bytes = form.row_bytes
         self._first_sends = [i for i, waits in enumerate(schedule.send_waits) if waits == 0]
         self._recv_waits: list[int] = []
         self._send_waits: list[int] = []
@@ -79,7 +83,10 @@ class Run:
     def advance(self, arrivals: Sequence[Arrival]) -> None:
         """Take in what landed and send what may leave now."""
         for index, num_bytes in arrivals:
-            self._check(self._schedule.recvs[index], num_bytes, self._expected[index])
+            if self.buffers.delta_recvs:
+                self._open(index, num_bytes)
+            else:
+                self._check(self._schedule.recvs[index], num_bytes, self._expected[index])
             self._landed[index] = True
             if self._recv_waits[index] == 0:
                 self._take_in(index)
@@ -107,13 +114,32 @@ class Run:
             pack()
         if self._slot_rows is not None:
             self._check_finite(self._schedule.sends[index], self.buffers.sends[index], self._slot_rows)
-        self.channel.post(index)
-        self._counter.sent(*self._send_args[index])
+        if self.buffers.delta_sends:
+            self._send_changed(index)
+        else:
+            self.channel.post(index)
+            self._counter.sent(*self._send_args[index])
+
+    def _send_changed(self, index: int) -> None:
+        delta = self.buffers.delta_sends[index]
+        num_rows = delta.seal()
+        self.channel.post(index, delta.num_bytes(num_rows))
+        self._counter.sent(self._schedule.sends[index].level, num_rows, delta.num_bytes(num_rows), 1)
+
+    def _open(self, index: int, num_bytes: int) -> None:
+        message = self._schedule.recvs[index]
+        try:
+            num_rows = self.buffers.delta_recvs[index].open(num_bytes)
+        except ExchangeError as err:
+            raise ExchangeError(f"rank {self._rank}, stage {message.stage}, from rank {message.peer}: {err}") from err
+        self._counter.received(message.level, num_rows, num_bytes)
 
     def _check_finite(self, message: Message, rows: Rows, slot_rows: IntGlobal) -> None:
-        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        numbers = np.empty((message.num_rows, self._form.width), dtype=self._form.dtype)
+        self._form.wires[message.level].unpack(rows, numbers)
+        wrong = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
         if wrong.size:
-            found = rows[wrong[0]][~np.isfinite(rows[wrong[0]])][0]
+            found = numbers[wrong[0]][~np.isfinite(numbers[wrong[0]])][0]
             raise ExchangeError(
                 f"rank {self._rank}, stage {message.stage}: row {slot_rows[message.slots[wrong[0]]]} is about to go to "
                 f"rank {message.peer} with {found} in it; {wrong.size} of the {message.num_rows} rows of the message "
@@ -121,7 +147,7 @@ class Run:
             )
 
     def _check(self, message: Message, num_bytes: int, expected: int) -> None:
-        self._counter.received(message.level, self._row_bytes[message.level], num_bytes)
+        self._counter.received(message.level, num_bytes // self._row_bytes[message.level], num_bytes)
         if num_bytes != expected:
             raise ExchangeError(
                 f"rank {self._rank}, stage {message.stage}: {num_bytes} bytes came from rank {message.peer}, "

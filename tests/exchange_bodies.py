@@ -23,6 +23,7 @@ from tests.transport_wrappers import Late, Lossy
 Rows = np.ndarray[Any, Any]
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128, np.int64)
 MAKERS = (direct_plan, hub_plan)
+WIRE_BYTES = {"float32": 12, "complex64": 24, "float16": 6, "bfloat16": 6, "bf16": 6, "int8": 7}  # of 3 columns
 
 
 def plans(transport: Transport, seeds: range = range(2)) -> Iterator[Plan]:
@@ -127,7 +128,15 @@ def check_adjoint(transport: Transport) -> None:
 def check_wire(transport: Transport) -> None:
     rank = transport.rank
     for plan in plans(transport):
-        for dtype, wire in ((np.float64, np.float32), (np.complex128, np.complex64), (np.float32, np.float16)):
+        for dtype, wire in (
+            (np.float64, np.float32),
+            (np.complex128, np.complex64),
+            (np.float32, np.float16),
+            (np.float32, "bfloat16"),
+            (np.float64, "bf16"),
+            (np.float32, "int8"),
+            (np.float64, np.int8),
+        ):
             xs = blocks(plan.offsets, 3, dtype, seed=8)
             partials = blocks(plan.ghost_indptr, 3, dtype, seed=9)
             with Exchange(plan.rank(rank), transport, 3, dtype, wire_dtype=wire) as exchange:
@@ -137,7 +146,7 @@ def check_wire(transport: Transport) -> None:
                 sums = exchange.reverse(partials[rank])
                 assert same_bits(sums, execute_reverse(plan, partials, wire_dtype=wire)[rank])
                 rows, sizes = exchange.executed.rows_sent.sum(), exchange.executed.bytes_sent.sum()
-                assert sizes == rows * 3 * np.dtype(wire).itemsize
+                assert sizes == rows * WIRE_BYTES[getattr(wire, "__name__", wire)]
 
 
 def check_wire_by_level(transport: Transport) -> None:
@@ -150,6 +159,46 @@ def check_wire_by_level(transport: Transport) -> None:
     expected[far] = expected[far].astype(np.float32)
     with Exchange(mine, transport, 2, np.float64, wire_dtype=[None, np.float32]) as exchange:
         assert same_bits(exchange.forward(x[mine.start : mine.start + mine.num_own]), expected)
+
+
+def check_wires_by_level(transport: Transport) -> None:
+    """Every level has a format of its own, in both directions."""
+    rank = transport.rank
+    for plan in plans(transport):
+        if plan.topology.num_levels != 2:
+            continue
+        wires = ["bf16", "int8"]
+        xs = blocks(plan.offsets, 5, np.float32, seed=8)
+        partials = blocks(plan.ghost_indptr, 5, np.float32, seed=9)
+        with Exchange(plan.rank(rank), transport, 5, wire_dtype=wires, check_finite=True) as exchange:
+            assert same_bits(exchange.forward(xs[rank]), execute(plan, xs, wire_dtype=wires)[rank])
+            there = exchange.executed
+            assert there.bytes_sent.tolist() == (there.rows_sent * [10, 9]).tolist()
+            assert same_bits(exchange.reverse(partials[rank]), execute_reverse(plan, partials, wire_dtype=wires)[rank])
+
+
+def check_delta(transport: Transport) -> None:
+    """Rows that did not change stay at home, results are those of all rows; a lost message is found."""
+    rank = transport.rank
+    rng = np.random.default_rng(0)  # the same on all ranks
+    for plan in plans(transport):
+        mine = plan.rank(rank)
+        xs = blocks(plan.offsets, 3, np.float32, seed=1)
+        ys = blocks(plan.ghost_indptr, 3, np.float32, seed=2)
+        planned = mine.rows(2)
+        for wire in (None, "int8"):
+            with Exchange(mine, Late(transport, 0), 3, wire_dtype=wire, num_levels=2, delta=True) as exchange:
+                for lap in range(4):
+                    before = exchange.executed
+                    assert same_bits(exchange.forward(xs[rank]), execute(plan, xs, wire_dtype=wire)[rank])
+                    done = exchange.executed - before
+                    assert same_bits(exchange.reverse(ys[rank]), execute_reverse(plan, ys, wire_dtype=wire)[rank])
+                    if lap in (0, 2):
+                        np.testing.assert_array_equal(done.rows_sent, planned[0] if lap == 0 else 0)
+                    assert (done.rows_received <= planned[1]).all()
+                    if lap != 1:
+                        for block in (*xs, *ys):
+                            block[rng.random(len(block)) < 0.5] += 1
 
 
 def check_in_flight(transport: Transport) -> None:

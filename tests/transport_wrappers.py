@@ -100,9 +100,9 @@ class LossyChannel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def post(self, index: int) -> None:
+    def post(self, index: int, num_bytes: int | None = None) -> None:
         if index != self.unsent:
-            self.inner.post(index)
+            self.inner.post(index, num_bytes)
 
     def test(self) -> list[Arrival]:
         return self._told(self.inner.test())

@@ -59,8 +59,8 @@ class Channel(Protocol):
     def start(self) -> None:
         """Arm every receive for one run."""
 
-    def post(self, index: int) -> None:
-        """Send message `index` as its buffer is now."""
+    def post(self, index: int, num_bytes: int | None = None) -> None:
+        """Send message `index` as its buffer is now, or its first `num_bytes`, if it is not split into pieces."""
 
     def test(self) -> list[Arrival]:
         """Return the receives that landed since the last question, without blocking."""

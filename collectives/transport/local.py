@@ -178,9 +178,9 @@ class LocalChannel:
         self._open = dict.fromkeys(range(len(self._boxes)), 0)
         self._landing.start()
 
-    def post(self, index: int) -> None:
+    def post(self, index: int, num_bytes: int | None = None) -> None:
         peer, box, pieces = self._sends[index]
-        self._world.deliver(peer, box, pieces)
+        self._world.deliver(peer, box, pieces if num_bytes is None else [pieces[0][:num_bytes]])
 
     def test(self) -> list[Arrival]:
         with self._world.locked():

@@ -27,7 +27,7 @@ class MpiChannel:
         recvs: Sequence[MessageBuffer],
         max_bytes: int,
     ) -> None:
-        self._errors = _Errors(comm.rank)
+        self._errors, self._comm = _Errors(comm.rank), comm
         self._buffers = (sends, recvs)
         self._sends = [_requests(comm.Send_init, message, max_bytes) for message in sends]
         pieces = [_requests(comm.Recv_init, message, max_bytes) for message in recvs]
@@ -35,7 +35,7 @@ class MpiChannel:
         self._piece = [(i, j) for i, requests in enumerate(pieces) for j in range(len(requests))]
         self._landing = Landing([[p.size for p in split(byte_view(m.data), max_bytes)] for m in recvs])
         self._statuses = [MPI.Status() for _ in self._recvs]
-        self._posted: list[MPI.Prequest] = []
+        self._posted: list[MPI.Request] = []
         self._closed = False
 
     @property
@@ -48,14 +48,21 @@ class MpiChannel:
             if self._recvs:
                 MPI.Prequest.Startall(self._recvs)
 
-    def post(self, index: int) -> None:
-        requests = self._sends[index]
+    def post(self, index: int, num_bytes: int | None = None) -> None:
+        requests = self._sends[index] if num_bytes is None else []
         with self._errors:
+            if num_bytes is not None:
+                self._posted.append(self._send_part(index, num_bytes))
+                return
             if len(requests) == 1:
                 requests[0].Start()
             else:
                 MPI.Prequest.Startall(requests)
         self._posted += requests
+
+    def _send_part(self, index: int, num_bytes: int) -> MPI.Request:
+        message = self._buffers[0][index]
+        return self._comm.Isend([byte_view(message.data)[:num_bytes], MPI.BYTE], message.peer, message.number)
 
     def test(self) -> list[Arrival]:
         return self._arrivals(MPI.Request.Testsome)
