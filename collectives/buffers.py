@@ -58,6 +58,28 @@ class Scratch(NamedTuple):
     decoded: Rows
 
 
+class Memory(NamedTuple):
+    """Where the slots of one run lie.
+
+    Args:
+        slots: (num_slots, width), of this rank.
+        source: what sends read; they number its rows.
+        pulls: for each receive the rows of `source` to take in, None where they come in the message.
+        num_shared: messages of so many levels carry no rows.
+    """
+
+    slots: Rows
+    source: Rows
+    pulls: Sequence[IntGlobal | None]
+    num_shared: int
+
+    @staticmethod
+    def private(schedule: Schedule, form: RowFormat, shelf: Shelf) -> Memory:
+        """Return memory that no other rank reads."""
+        slots: Rows = shelf.empty((schedule.num_slots, form.width), form.dtype)
+        return Memory(slots, slots, [None] * len(schedule.recvs), 0)
+
+
 class BufferSet:
     """Slots and message buffers of one run; made once, used again and again.
 
@@ -65,53 +87,72 @@ class BufferSet:
         schedule: of the direction. An arrival is stored where it is the first in its slot, and added elsewhere.
         form: of the rows.
         scratch: for all sets of the direction: an exchange moves one message at a time.
-        shelf: gives the memory.
+        shelf: gives the memory of messages.
+        memory: of the slots.
         delta: whether messages hold only rows that changed since the run before.
 
     Attributes:
         sends, recvs: the rows of every message, as they travel.
-        delta_sends, delta_recvs: with `delta`, what really travels of them.
+        delta_sends, delta_recvs: what really travels, where a message holds only rows that changed; else None.
     """
 
     def __init__(
-        self, schedule: Schedule, form: RowFormat, scratch: Scratch, shelf: Shelf, delta: bool = False
+        self,
+        schedule: Schedule,
+        form: RowFormat,
+        scratch: Scratch,
+        shelf: Shelf,
+        memory: Memory,
+        delta: bool = False,
     ) -> None:
-        shelf.rewind()
-        self.slots: Rows = shelf.empty((schedule.num_slots, form.width), form.dtype)
-        direct = [None if delta else self._in_place(message, form) for message in schedule.sends]
+        self.slots, source, pulls, num_shared = memory
+
+        def in_place(message: Message, slots: Rows) -> Rows | None:
+            """Return the rows of a message if the transport can read or write them as they lie."""
+            if message.level < num_shared:
+                return slots[:0]
+            plain = not delta and not form.rounds(message.level) and message.fresh.all()
+            return _block(slots, message.slots) if plain else None
+
+        direct = [in_place(message, source) for message in schedule.sends]
         self.sends: list[Rows] = list(_memory(schedule.sends, direct, form, shelf))
         self.packs: list[Move | None] = [
-            _gather(self.slots, message.slots, rows, scratch, form.wires[message.level]) if place is None else None
+            _gather(source, message.slots, rows, scratch, form.wires[message.level]) if place is None else None
             for message, rows, place in zip(schedule.sends, self.sends, direct, strict=True)
         ]
-        direct = [None if delta else self._in_place(message, form) for message in schedule.recvs]
+        self.delta_sends = [
+            DeltaSend(rows, _message(rows, shelf)) if delta and place is None else None
+            for rows, place in zip(self.sends, direct, strict=True)
+        ]
+        direct = [in_place(message, self.slots) for message in schedule.recvs]
         self.recvs: list[Rows] = list(_memory(schedule.recvs, direct, form, shelf))
         self.unpacks: list[Move | None] = [
             _take_in(self.slots, message, rows, scratch, form.wires[message.level]) if place is None else None
             for message, rows, place in zip(schedule.recvs, self.recvs, direct, strict=True)
         ]
-        self.delta_sends = [DeltaSend(rows, _message(rows, shelf)) for rows in self.sends] if delta else []
-        self.delta_recvs = [DeltaRecv(rows, _message(rows, shelf)) for rows in self.recvs] if delta else []
+        self.delta_recvs = [
+            DeltaRecv(rows, _message(rows, shelf)) if delta and place is None else None
+            for rows, place in zip(self.recvs, direct, strict=True)
+        ]
+        for number, (message, rows_read) in enumerate(zip(schedule.recvs, pulls, strict=True)):
+            if rows_read is not None:
+                self.unpacks[number] = _pull(self.slots, message, source, rows_read, scratch)
 
     @property
     def out(self) -> list[Rows]:
         """What the transport sends."""
-        return [delta.message for delta in self.delta_sends] or self.sends
+        return [d.message if d else rows for d, rows in zip(self.delta_sends, self.sends, strict=True)]
 
     @property
     def into(self) -> list[Rows]:
         """Where the transport puts what it receives."""
-        return [delta.message for delta in self.delta_recvs] or self.recvs
-
-    def _in_place(self, message: Message, form: RowFormat) -> Rows | None:
-        """Return the slots of a message if the transport can read or write them as they lie."""
-        return None if form.rounds(message.level) or not message.fresh.all() else _block(self.slots, message.slots)
+        return [d.message if d else rows for d, rows in zip(self.delta_recvs, self.recvs, strict=True)]
 
 
-def scratch_for(schedule: Schedule, form: RowFormat, shelf: Shelf) -> Scratch:
-    """Return scratch for all buffer sets of a direction."""
+def scratch_for(schedule: Schedule, form: RowFormat, shelf: Shelf, *, decodes: bool = False) -> Scratch:
+    """Return scratch for all buffer sets of a direction; `decodes` where rows are read from other memory."""
     most = max((message.num_rows for message in (*schedule.sends, *schedule.recvs)), default=0)
-    decoded = 0 if all(isinstance(wire, Cast) for wire in form.wires) else most
+    decoded = most if decodes or not all(isinstance(wire, Cast) for wire in form.wires) else 0
     shelf.rewind()
     return Scratch(shelf.empty((most, form.width), form.dtype), shelf.empty((decoded, form.width), form.dtype))
 
@@ -177,6 +218,21 @@ def _take_in(slots: Rows, message: Message, rows: Rows, scratch: Scratch, wire: 
         move()
 
     return decode_and_take_in
+
+
+def _pull(slots: Rows, message: Message, source: Rows, index: IntGlobal, scratch: Scratch) -> Move:
+    """Take in rows that lie in the memory of another rank."""
+    block = _block(source, index)
+    if block is not None:
+        return _take_in_numbers(slots, message, block, scratch)
+    read = scratch.decoded[: index.size]
+    move = _take_in_numbers(slots, message, read, scratch)
+
+    def read_and_take_in() -> None:
+        source.take(index, 0, read, "clip")
+        move()
+
+    return read_and_take_in
 
 
 def _take_in_numbers(slots: Rows, message: Message, rows: Rows, scratch: Scratch) -> Move:

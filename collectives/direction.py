@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 
-from sparsecomm.collectives.buffers import BufferSet, Shelf, add_rows, scratch_for
+from sparsecomm.collectives.buffers import BufferSet, Memory, Shelf, add_rows, scratch_for
+from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
+from sparsecomm.collectives.in_place import InPlace, read_forward, read_reverse
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.schedule import Message, Schedule
-from sparsecomm.collectives.transport.base import MessageBuffer, Transport
+from sparsecomm.collectives.transport.base import MessageBuffer, SharedMemory, Transport
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import IntGlobal
+
+_LOG: Final = logging.getLogger("sparsecomm")
 
 Shelves = defaultdict[tuple[str, int], Shelf]
 """The memory of an exchange by direction and turn; turn -1 is the scratch of a direction."""
@@ -34,6 +41,9 @@ class Direction(ABC):
         shelves: give the memory.
         check_finite: whether rows are looked at before they leave.
         delta: whether messages hold only rows that changed since the run before.
+        num_shared: how many levels, the innermost, share memory.
+
+    Note: Collective over comm, where levels share memory.
     """
 
     parity: int  # keeps the message numbers of the two directions apart
@@ -50,16 +60,44 @@ class Direction(ABC):
         *,
         check_finite: bool = False,
         delta: bool = False,
+        num_shared: int = 0,
     ) -> None:
         self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
         self._check_finite, self._shelves, self._delta = check_finite, shelves, delta
-        self._schedule = self._make_schedule()
-        self._scratch = scratch_for(self._schedule, form, shelves[self.name, -1])
+        self.in_place = self._read_in_place(num_shared) if num_shared else None
+        self._shared = self._share(self.in_place) if self.in_place else []
+        if not self._shared:
+            self.in_place = None
+        self._schedule = self.in_place.schedule if self.in_place else self._make_schedule()
+        shelf = shelves[self.name, -1]
+        self._scratch = scratch_for(self._schedule, form, shelf, decodes=self.in_place is not None)
         self._runs: list[Run] = []
         self._num_begun = 0
 
     @abstractmethod
     def _make_schedule(self) -> Schedule: ...
+
+    @abstractmethod
+    def _read_in_place(self, num_shared: int) -> InPlace: ...
+
+    def _share(self, in_place: InPlace) -> list[SharedMemory]:
+        """Return shared memory for every turn; none where some rank cannot have it.
+
+        Note: Collective over comm.
+        """
+        num_bytes = in_place.total * self._form.width * self._form.dtype.itemsize
+        made = [self._transport.share(num_bytes) for _ in range(self._depth)]
+        found = [memory for memory in made if memory is not None]
+        if len(found) == self._depth:
+            return found
+        for memory in found:
+            memory.close()
+        _LOG.warning(
+            "rank %d: %d bytes of shared memory cannot be had; rows inside the node are copied",
+            self._plan.rank,
+            num_bytes * self._depth,
+        )
+        return []
 
     @abstractmethod
     def _slot_rows(self) -> IntGlobal:
@@ -102,12 +140,27 @@ class Direction(ABC):
         self._num_begun += 1
         run.begin()
 
+    @property
+    def runs(self) -> list[Run]:
+        return self._runs
+
     def close(self) -> None:
+        """Release channels and memory.
+
+        Note: Collective over comm, where levels share memory.
+        """
         for run in self._runs:
             run.channel.close()
+            if run.epoch is not None:
+                run.epoch.close()
+        for memory in self._shared:
+            memory.close()
 
     def _make_run(self, turn: int) -> Run:
-        buffers = BufferSet(self._schedule, self._form, self._scratch, self._shelves[self.name, turn], self._delta)
+        shelf = self._shelves[self.name, turn]
+        shelf.rewind()
+        memory = self._memory(turn, shelf)
+        buffers = BufferSet(self._schedule, self._form, self._scratch, shelf, memory, self._delta)
         first = (2 * turn + self.parity) * len(self._plan.stages)
         channel = self._transport.open(
             _message_buffers(self._schedule.sends, buffers.out, first),
@@ -115,7 +168,24 @@ class Direction(ABC):
         )
         slot_rows = self._slot_rows() if self._check_finite else None
         form, counter = self._form, self._counter
-        return Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
+        run = Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
+        if self.in_place is not None:
+            number = 2 * self._depth * len(self._plan.stages) + 2 * turn + self.parity
+            sources, readers = self.in_place.sources, self.in_place.readers
+            run.epoch = Epoch(self._shared[turn], self._transport, number, sources, readers)
+            run.node_rows, places = memory.source, self.in_place.places
+            if places.size:
+                run.ghosts = shelf.empty((places.size, self._form.width), self._form.dtype)
+                run.copy_out = partial(run.node_rows.take, places, 0, run.ghosts, "clip")
+        return run
+
+    def _memory(self, turn: int, shelf: Shelf) -> Memory:
+        """Return the slots of a run."""
+        if self.in_place is None:
+            return Memory.private(self._schedule, self._form, shelf)
+        data = self._shared[turn].data[: self.in_place.total * self._form.width * self._form.dtype.itemsize]
+        node = data.view(self._form.dtype).reshape(self.in_place.total, self._form.width)
+        return Memory(node[self.in_place.own], node, self.in_place.pulls, self.in_place.num_shared)
 
     def _check(self, block: Rows, num_rows: int, noun: str) -> None:
         shape, dtype = (num_rows, self._form.width), self._form.dtype
@@ -133,6 +203,9 @@ class Gather(Direction):
     def _make_schedule(self) -> Schedule:
         return Schedule.forward(self._plan)
 
+    def _read_in_place(self, num_shared: int) -> InPlace:
+        return read_forward(self._plan, self._transport, num_shared)
+
     def _slot_rows(self) -> IntGlobal:
         return self._plan.slot_rows()
 
@@ -147,7 +220,7 @@ class Gather(Direction):
 
     def result(self, run: Run, out: Rows | None) -> Rows:
         first = self._plan.num_own
-        ghosts = run.buffers.slots[first : first + self._plan.num_ghost]
+        ghosts = run.buffers.slots[first : first + self._plan.num_ghost] if run.ghosts is None else run.ghosts
         if out is None:
             return ghosts
         np.copyto(out, ghosts)
@@ -161,6 +234,9 @@ class Scatter(Direction):
 
     def _make_schedule(self) -> Schedule:
         return Schedule.reverse(self._plan)
+
+    def _read_in_place(self, num_shared: int) -> InPlace:
+        return read_reverse(self._plan, self._transport, num_shared)
 
     def _slot_rows(self) -> IntGlobal:
         rows = self._plan.slot_rows()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.guard import Guard
 from sparsecomm.collectives.hierarchical import hierarchical_copies
+from sparsecomm.collectives.in_place import shared_levels
 from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
@@ -97,6 +99,7 @@ class Exchange:
         self._guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
         self._shelves: Shelves = defaultdict(Shelf)
+        self._num_shared = 0 if check_finite else self._shareable()
         self._num_replans = 0
         self._under_way: list[Run] = []
 
@@ -131,8 +134,27 @@ class Exchange:
         """What this rank has sent, received and copied since the exchange was made."""
         return self._counter.executed()
 
+    @property
+    def num_shared(self) -> int:
+        """How many levels, the innermost, go through shared memory, if it can be had; the transport asks for them.
+
+        Rows that are rounded on their way, or looked at for NaN, travel in messages.
+        """
+        return self._num_shared
+
+    def ghost_places(self) -> IntGlobal | None:
+        """Return where the ghosts are in what a run started with `in_place` returns; None: in their order, alone.
+
+        Note: Collective over comm, the first time.
+        """
+        in_place = self._direction(Gather).in_place
+        return None if in_place is None else in_place.places
+
     def own_buffer(self) -> Rows:
-        """Return (num_own, width) memory that the next `start` reads without a copy if it is given just this."""
+        """Return (num_own, width) memory that the next `start` reads without a copy if it is given just this.
+
+        Note: Collective over comm, the first time, where levels share memory; so is the first `start`.
+        """
         return self._next_place(Gather)
 
     def partials_buffer(self) -> Rows:
@@ -142,17 +164,20 @@ class Exchange:
         """
         return self._next_place(Scatter)
 
-    def start(self, x: Rows) -> Pending:
+    def start(self, x: Rows, *, in_place: bool = False) -> Pending:
         """Begin to fetch the ghost rows of this rank.
 
         Args:
             x: (num_own, width) rows that the rank owns, of `dtype`. Copied, unless it is `own_buffer()`: that must
                 not change until the run has been waited for.
+            in_place: `wait()` returns all rows of the node, the ghosts at `ghost_places()`; nothing is copied where
+                levels share memory. The rows may be read until `Pending.release()`; `x`, if it is `own_buffer()`, must
+                not change before `Pending.settle()`.
 
         Raises:
             InputError: `x` has another shape or dtype, or `depth` runs are under way.
         """
-        return self._start(Gather, x)
+        return self._start(Gather, x, in_place)
 
     def start_reverse(self, partials: Rows) -> Pending:
         """Begin to send partial rows to the owners of their rows, which add them up.
@@ -176,7 +201,8 @@ class Exchange:
     def replan(self, pattern: Pattern, topology: Topology, spread: Spread = hierarchical_copies) -> None:
         """Go on with a plan for other ghosts, which the ranks make here together.
 
-        Memory is kept, and grows where the new plan needs more; rows that earlier runs returned are overwritten.
+        Memory is kept, and grows where the new plan needs more; rows that earlier runs returned are overwritten. From
+        then on all rows travel in messages.
 
         Args:
             pattern: the ghosts of this rank from now on.
@@ -194,7 +220,7 @@ class Exchange:
             self.plan = build_rank_plan(spread(pattern, topology, self._transport), self._transport)
             for direction in self._directions.values():
                 direction.close()
-            self._directions = {}
+            self._directions, self._num_shared = {}, 0
             self._num_replans += 1
             self.fingerprint = f"made by replan {self._num_replans}"
 
@@ -246,6 +272,11 @@ class Exchange:
         if self._guard.closed:
             return
         forgotten = len(self._under_way) if self._guard.cause is None else 0
+        for run in [run for direction in self._directions.values() for run in direction.runs]:
+            if run.epoch is not None:
+                run.epoch.release()  # others wait for it, whatever became of this rank
+            if self._guard.cause is None and not forgotten:
+                self._settle(run)
         self._guard.closed = True
         for direction in self._directions.values():
             direction.close()
@@ -268,23 +299,30 @@ class Exchange:
                 self._shelves,
                 check_finite=self._check_finite,
                 delta=self.delta,
+                num_shared=self._num_shared,
             )
             self._directions[kind] = direction
         return direction
 
     def _next_place(self, kind: type[Direction]) -> Rows:
         direction = self._direction(kind)
-        return direction.place(direction.free_run())
+        run = direction.free_run()
+        with self._guard:
+            self._settle(run)
+        return direction.place(run)
 
-    def _start(self, kind: type[Direction], block: Rows) -> Pending:
+    def _start(self, kind: type[Direction], block: Rows, in_place: bool = False) -> Pending:
+        if self._calls is not None:
+            with self._guard:
+                self._calls.agree(f"start of a run {kind.name}")
         direction = self._direction(kind)
         direction.check_given(block)
         run = direction.free_run()
         with self._guard:
-            if self._calls is not None:
-                self._calls.agree(f"start of a run {direction.name}")
+            self._settle(run)
             place = direction.place(run)
-            if not _same_memory(place, block):
+            run.lent, run.reads_in_place = _same_memory(place, block), in_place and direction.in_place is not None
+            if not run.lent:
                 np.copyto(place, block)
                 self._counter.copied[0] += block.nbytes
             self._under_way.append(run)
@@ -295,7 +333,7 @@ class Exchange:
         with self._guard:
             if not run.received:
                 run.advance(run.channel.test())
-            return run.received and run.channel.sent()
+            return run.done()
 
     def _complete(self, run: Run) -> None:
         with self._guard:
@@ -303,13 +341,23 @@ class Exchange:
                 while not run.received:
                     run.advance(run.channel.wait(self._wait(run)))
                 run.channel.finish(self._wait(run))
-            wait = self._wait(run)
-            while not (run.received and run.channel.sent()):
-                if self._progress_all():
-                    wait = self._wait(run)
-                else:
-                    wait.idle()
+            self._until(run.done, run)
             self._under_way.remove(run)
+
+    def _until(self, over: Callable[[], bool], run: Run) -> None:
+        """Let everything go on until `over`, which waits for `run`."""
+        wait = self._wait(run)
+        while not over():
+            if self._progress_all():
+                wait = self._wait(run)
+            else:
+                wait.idle()
+
+    def _settle(self, run: Run) -> None:
+        """Return when the memory of a run may be written: its user and all who read it are done."""
+        if run.epoch is not None:
+            run.epoch.release()
+            self._until(run.quiet, run)
 
     def _progress_all(self) -> bool:
         """Advance every run, since peers may be waiting for another one; return whether anything arrived."""
@@ -318,6 +366,7 @@ class Exchange:
             arrivals = [] if run.received else run.channel.test()
             run.advance(arrivals)
             moved |= bool(arrivals)
+            run.done()
         return moved
 
     def _wait(self, run: Run) -> Wait:
@@ -329,6 +378,14 @@ class Exchange:
         peers = tuple(sorted({message.peer for message in messages}))
         stage = f"stage {messages[0].stage + 1} of {num_stages}" if messages else ""
         return Waiting(f"a run {run.name} of plan {self.fingerprint}", peers, stage)
+
+    def _shareable(self) -> int:
+        """Return how many levels can go through shared memory.
+
+        Note: Collective over comm.
+        """
+        rounding = [level for level in range(self.num_levels) if self.form.rounds(level)]
+        return min([shared_levels(self.plan, self._transport), *rounding])
 
     def _facts(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
@@ -379,9 +436,20 @@ class Pending:
             self._check_out(out)
         if self._rows is None:
             self._exchange._complete(self._run)
-            self._rows = self._direction.result(self._run, out)
+            reads = self._run.reads_in_place and out is None
+            self._rows = self._run.node_rows if reads else self._direction.result(self._run, out)
             self._run.busy = False
         return self._rows
+
+    def release(self) -> None:
+        """Say that rows read in place will not be read any more."""
+        if self._run.epoch is not None:
+            self._run.epoch.release()
+
+    def settle(self) -> None:
+        """Block until nobody reads the rows that the run was given in place, so that they may change."""
+        with self._exchange._guard:
+            self._exchange._settle(self._run)
 
     def _check_out(self, out: Rows) -> None:
         if self._rows is not None:

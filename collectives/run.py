@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sparsecomm.collectives.buffers import BufferSet
+from sparsecomm.collectives.delta import DeltaRecv, DeltaSend
+from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import Arrival, Channel
@@ -48,7 +50,7 @@ class Run:
             (message.level, message.num_rows, rows.nbytes, pieces)
             for message, rows, pieces in zip(schedule.sends, buffers.sends, channel.pieces, strict=True)
         ]
-        if buffers.delta_sends and max(channel.pieces) > 1:
+        if any(buffers.delta_sends) and max(channel.pieces) > 1:
             raise ExchangeError(f"rank {rank}: delta=True needs messages that are not split; use more ranks")
         self._row_bytes = form.row_bytes
         self._first_sends = [i for i, waits in enumerate(schedule.send_waits) if waits == 0]
@@ -57,12 +59,36 @@ class Run:
         self._landed: list[bool] = []
         self._left = 0
         self.busy = False
+        self.lent = False  # whether the rows given are memory of the caller, who may change them once the run is over
+        self.epoch: Epoch | None = None
+        self.node_rows: Rows = buffers.slots
+        self.ghosts: Rows | None = None
+        self.copy_out: Callable[[], object] | None = None
+        self.reads_in_place = False  # whether the caller reads node rows and says when it is done
+        self._finished = True
         self.sums: Rows | None = None  # what a reverse run returns, made when first asked for
 
     @property
     def received(self) -> bool:
         """Whether everything has arrived and been taken in, and so everything has been sent."""
         return self._left == 0
+
+    def done(self) -> bool:
+        """Return whether everything has been received and sent; what is read in place is then copied, and released."""
+        if self._left or not self.channel.sent():
+            return False
+        if not self._finished:
+            self._finished = True
+            if self.epoch is not None and not self.reads_in_place:
+                self.epoch.fence()
+                if self.copy_out is not None:
+                    self.copy_out()
+                self.epoch.release()
+        return not self.lent or self.reads_in_place or self.quiet()
+
+    def quiet(self) -> bool:
+        """Return whether no other rank reads this rank's memory any more."""
+        return self.epoch is None or self.epoch.quiet()
 
     @property
     def open_messages(self) -> list[Message]:
@@ -72,7 +98,9 @@ class Run:
 
     def begin(self) -> None:
         """Arm the receives and send whatever waits for none; the slots that are given must hold their rows."""
-        self.busy = True
+        self.busy, self._finished = True, False
+        if self.epoch is not None:
+            self.epoch.begin()
         self._left = len(self._expected)
         self._recv_waits, self._send_waits = list(self._schedule.recv_waits), list(self._schedule.send_waits)
         self._landed = [False] * self._left
@@ -82,9 +110,12 @@ class Run:
 
     def advance(self, arrivals: Sequence[Arrival]) -> None:
         """Take in what landed and send what may leave now."""
+        if arrivals and self.epoch is not None:
+            self.epoch.fence()
         for index, num_bytes in arrivals:
-            if self.buffers.delta_recvs:
-                self._open(index, num_bytes)
+            delta = self.buffers.delta_recvs[index]
+            if delta is not None:
+                self._open(delta, self._schedule.recvs[index], num_bytes)
             else:
                 self._check(self._schedule.recvs[index], num_bytes, self._expected[index])
             self._landed[index] = True
@@ -114,22 +145,23 @@ class Run:
             pack()
         if self._slot_rows is not None:
             self._check_finite(self._schedule.sends[index], self.buffers.sends[index], self._slot_rows)
-        if self.buffers.delta_sends:
-            self._send_changed(index)
+        if self.epoch is not None:
+            self.epoch.fence()
+        delta = self.buffers.delta_sends[index]
+        if delta is not None:
+            self._send_changed(index, delta)
         else:
             self.channel.post(index)
             self._counter.sent(*self._send_args[index])
 
-    def _send_changed(self, index: int) -> None:
-        delta = self.buffers.delta_sends[index]
+    def _send_changed(self, index: int, delta: DeltaSend) -> None:
         num_rows = delta.seal()
         self.channel.post(index, delta.num_bytes(num_rows))
         self._counter.sent(self._schedule.sends[index].level, num_rows, delta.num_bytes(num_rows), 1)
 
-    def _open(self, index: int, num_bytes: int) -> None:
-        message = self._schedule.recvs[index]
+    def _open(self, delta: DeltaRecv, message: Message, num_bytes: int) -> None:
         try:
-            num_rows = self.buffers.delta_recvs[index].open(num_bytes)
+            num_rows = delta.open(num_bytes)
         except ExchangeError as err:
             raise ExchangeError(f"rank {self._rank}, stage {message.stage}, from rank {message.peer}: {err}") from err
         self._counter.received(message.level, num_rows, num_bytes)
@@ -147,7 +179,11 @@ class Run:
             )
 
     def _check(self, message: Message, num_bytes: int, expected: int) -> None:
-        self._counter.received(message.level, num_bytes // self._row_bytes[message.level], num_bytes)
+        if expected == 0:  # the rows stay where they are
+            self._counter.received(message.level, message.num_rows, num_bytes)
+            self._counter.loaded[message.level] += message.num_rows * self._row_bytes[message.level]
+        else:
+            self._counter.received(message.level, num_bytes // self._row_bytes[message.level], num_bytes)
         if num_bytes != expected:
             raise ExchangeError(
                 f"rank {self._rank}, stage {message.stage}: {num_bytes} bytes came from rank {message.peer}, "

@@ -13,6 +13,7 @@ from sparsecomm import errors
 from sparsecomm.collectives.transport.waits import Wait, Watch
 from sparsecomm.errors import ExchangeError, InputError, SparseCommError
 from sparsecomm.table import Router
+from sparsecomm.typing import IntRank
 
 T = TypeVar("T")
 Bytes = npt.NDArray[np.uint8]
@@ -78,12 +79,46 @@ class Channel(Protocol):
         """Release the channel; receives still armed are cancelled."""
 
 
+class SharedMemory(Protocol):
+    """Memory that ranks of one machine have in common."""
+
+    @property
+    def data(self) -> Bytes:
+        """All of it, the same bytes on every rank."""
+
+    def fence(self) -> None:
+        """Make what this rank wrote before visible to others, and what others wrote before their fence to this one."""
+
+    def close(self) -> None:
+        """Give the memory back; a second call does nothing.
+
+        Note: Collective over comm.
+        """
+
+
 class Transport(Router, Protocol):
     """One rank's access to the others; all methods but `open` are collective."""
 
     @property
     def rank(self) -> int:
         """This rank."""
+
+    @property
+    def num_shared(self) -> int:
+        """How many levels of a topology, the innermost, an exchange is to go through shared memory for."""
+
+    def neighbours(self) -> IntRank:
+        """Return the ranks that can share memory with this one, itself among them, ascending.
+
+        Note: Collective over comm.
+        """
+
+    def share(self, num_bytes: int) -> SharedMemory | None:
+        """Return memory in common with the `neighbours`, all of which ask for as much; None, on all ranks of the
+        transport, where some rank cannot have it.
+
+        Note: Collective over comm.
+        """
 
     @property
     def watch(self) -> Watch:

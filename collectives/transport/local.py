@@ -58,8 +58,9 @@ class _Board:
 class _World:
     """What the threads share, all of it guarded by one lock."""
 
-    def __init__(self, num_ranks: int, deadline_s: float, max_bytes: int) -> None:
+    def __init__(self, num_ranks: int, deadline_s: float, max_bytes: int, num_shared: int) -> None:
         self.num_ranks, self.deadline_s, self.max_bytes = num_ranks, deadline_s, max_bytes
+        self.num_shared = num_shared
         self.failed_rank = -1
         self.cause: BaseException | None = None
         lock = threading.RLock()
@@ -223,6 +224,19 @@ class LocalChannel:
                 return
 
 
+class LocalMemory:
+    """Memory of the process, which all threads have in common."""
+
+    def __init__(self, data: Bytes) -> None:
+        self.data = data
+
+    def fence(self) -> None:
+        """Do nothing: the lock of every message orders memory."""
+
+    def close(self) -> None:
+        """Do nothing: the last user's memory is given back."""
+
+
 class LocalTransport:
     """One rank of a world of threads; made by `run_local`."""
 
@@ -256,6 +270,19 @@ class LocalTransport:
     @property
     def held(self) -> range:
         return range(self._rank, self._rank + 1)
+
+    @property
+    def num_shared(self) -> int:
+        return self._world.num_shared
+
+    def neighbours(self) -> IntRank:
+        """Return all ranks: threads share everything."""
+        return np.arange(self.num_ranks, dtype=np.int32)
+
+    def share(self, num_bytes: int) -> LocalMemory:
+        """Return memory in common with all ranks."""
+        made = [np.empty(num_bytes, dtype=np.uint8)] if self._rank == 0 else []
+        return LocalMemory(self._share(made)[0][0])
 
     def route(self, table: Table, to_rank: IntRank) -> Table:
         """Move row i to rank `to_rank[i]`; see `Router.route`."""
@@ -322,6 +349,7 @@ def run_local(
     *,
     deadline_s: float | None = None,
     max_bytes: int = MAX_PIECE_BYTES,
+    num_shared: int = 0,
 ) -> list[T]:
     """Run `body` on every rank of a world of threads and return the results by rank.
 
@@ -331,6 +359,7 @@ def run_local(
         deadline_s: the longest that any single wait may take before the world fails; 0 for no end, None for what
             `SPARSECOMM_DEADLINE` says, or 300.
         max_bytes: longer messages are split.
+        num_shared: how many levels, the innermost, exchanges go through shared memory for.
 
     Raises:
         InputError: `num_ranks` or `max_bytes` is out of range.
@@ -345,7 +374,7 @@ def run_local(
     if max_bytes < 1:
         raise InputError(f"max_bytes must be at least 1, not {max_bytes}")
     deadline_s = read_deadline(os.environ) if deadline_s is None else check_deadline(deadline_s)
-    world = _World(num_ranks, deadline_s, max_bytes)
+    world = _World(num_ranks, deadline_s, max_bytes, num_shared)
     results: dict[int, T] = {}
 
     def run(rank: int) -> None:

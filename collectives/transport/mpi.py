@@ -18,6 +18,7 @@ import numpy as np
 from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
 from sparsecomm.collectives.transport.leave import mark_joined, mark_left, stop_asked
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
+from sparsecomm.collectives.transport.mpi_memory import MpiMemory, fits_shared
 from sparsecomm.collectives.transport.mpi_watch import MpiWatch, complete, duplicate, leave_together
 from sparsecomm.collectives.transport.nbx import sparse_exchange
 from sparsecomm.collectives.transport.packing import pack_rows, unpack_rows
@@ -46,6 +47,8 @@ class MpiTransport:
         max_bytes: longer messages are split.
         deadline_s: the longest that any wait may take before the job is ended with exit code 86; 0 for no end, None
             for what `SPARSECOMM_DEADLINE` says, or 300.
+        num_shared: how many levels of a topology, the innermost, exchanges go through shared memory for, where its
+            ranks can have it.
 
     Raises:
         LaunchError: the launcher started several processes, but each is a job of its own.
@@ -60,19 +63,21 @@ class MpiTransport:
         *,
         max_bytes: int = MAX_PIECE_BYTES,
         deadline_s: float | None = None,
+        num_shared: int = 0,
     ) -> None:
         if not 1 <= max_bytes <= MAX_PIECE_BYTES:
             raise InputError(f"max_bytes must be 1 .. {MAX_PIECE_BYTES}, not {max_bytes}")
         deadline_s = read_deadline(os.environ) if deadline_s is None else check_deadline(deadline_s)
         _enter_job()
         given = MPI.COMM_WORLD if comm is None else comm
-        self._set_up(given, MpiWatch(given, deadline_s), max_bytes)
+        self._set_up(given, MpiWatch(given, deadline_s), max_bytes, num_shared)
 
-    def _set_up(self, comm: MPI.Intracomm, watch: MpiWatch, max_bytes: int) -> None:
-        self._watch, self._max_bytes = watch, max_bytes
+    def _set_up(self, comm: MPI.Intracomm, watch: MpiWatch, max_bytes: int, num_shared: int) -> None:
+        self._watch, self._max_bytes, self._num_shared = watch, max_bytes, num_shared
         self._comm: MPI.Intracomm | None = duplicate(comm, self._wait("duplicating a communicator"))
         self._rank, self._num_ranks = comm.rank, comm.size
         self._route_comm: MPI.Intracomm | None = None
+        self._node_comm: MPI.Intracomm | None = None
         self._num_routes = 0
 
     def __repr__(self) -> str:
@@ -109,6 +114,37 @@ class MpiTransport:
     @property
     def held(self) -> range:
         return range(self._rank, self._rank + 1)
+
+    @property
+    def num_shared(self) -> int:
+        return self._num_shared
+
+    def neighbours(self) -> IntRank:
+        """Return the ranks that can share memory; see `Transport.neighbours`.
+
+        Note: Collective over comm.
+        """
+        return np.array(self._node().allgather(self._rank), dtype=np.int32)
+
+    def share(self, num_bytes: int) -> MpiMemory | None:
+        """Return memory in common with the neighbours; see `Transport.share`.
+
+        Note: Collective over comm.
+        """
+        node = self._node()
+        if self.reduce(np.array([node.rank == 0 and not fits_shared(num_bytes)]), "max")[0]:
+            return None
+        memory = MpiMemory.of(node, num_bytes)
+        if not self.reduce(np.array([memory is None]), "max")[0]:
+            return memory
+        if memory is not None:
+            memory.close()
+        return None
+
+    def _node(self) -> MPI.Intracomm:
+        if self._node_comm is None:
+            self._node_comm = MPI.Intracomm(self.comm.Split_type(MPI.COMM_TYPE_SHARED, self._rank))
+        return self._node_comm
 
     def route(self, table: Table, to_rank: IntRank) -> Table:
         """Move row i to rank `to_rank[i]`; see `Router.route`.
@@ -181,7 +217,7 @@ class MpiTransport:
         Note: Collective over comm.
         """
         copy = MpiTransport.__new__(MpiTransport)
-        copy._set_up(self.comm, self._watch.retain(), self._max_bytes)
+        copy._set_up(self.comm, self._watch.retain(), self._max_bytes, self._num_shared)
         return copy
 
     def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> MpiChannel:
@@ -204,10 +240,10 @@ class MpiTransport:
         if self._comm is None:
             return
         complete(self._comm.Ibarrier(), self._wait("closing a transport"))
-        for comm in (self._route_comm, self._comm):
+        for comm in (self._node_comm, self._route_comm, self._comm):
             if comm is not None:
                 comm.Free()
-        self._comm = self._route_comm = None
+        self._comm = self._route_comm = self._node_comm = None
         self._watch.release()
 
     def _allgather(self, data: bytes) -> list[bytes]:

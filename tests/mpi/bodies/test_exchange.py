@@ -22,6 +22,13 @@ def test_body(body: Callable[[Transport], None], comm: MPI.Intracomm) -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("body", exchange_bodies.BODIES, ids=lambda body: body.__name__)
+def test_body_in_shared_memory(body: Callable[[Transport], None], comm: MPI.Intracomm) -> None:
+    with MpiTransport(comm, num_shared=1) as transport:
+        body(transport)
+
+
+@pytest.mark.mpi
 def test_splitting(comm: MPI.Intracomm) -> None:
     with MpiTransport(comm, max_bytes=64) as transport:
         exchange_bodies.check_splitting(transport)
