@@ -43,7 +43,8 @@ class DistMatrix:
         rows: (own rows, all columns) in new numbering, columns ascending in every row.
         product: this rank's part of the product.
         topology: of the job.
-        comm: an mpi4py communicator or a transport, duplicated; None is the world.
+        comm: an mpi4py communicator or a transport, duplicated; None is the world. With a transport of `num_shared`
+            levels X and Y of a node lie in shared memory, and rows inside it are multiplied where they are.
         wire_dtype: what rows are rounded to on their way, one for all levels or one for each, see `Exchange`; None
             sends them as they are.
 
@@ -262,7 +263,8 @@ class DistMatrix:
         own, in_, out, via = blocks
         dtype = np.result_type(self.dtype, x.dtype)
         y = np.empty((scatter.num_own, x.shape[1]), dtype=dtype)
-        fetch = self._exchange(plans[0], x.shape[1], x.dtype).start(x) if gather.stages else None
+        fetch_from = self._exchange(plans[0], x.shape[1], x.dtype) if gather.stages else None
+        fetch = fetch_from.start(x, in_place=True) if fetch_from else None
         send = self._exchange(plans[1], x.shape[1], dtype) if scatter.stages else None
         partials = send.partials_buffer() if send else np.empty((0, x.shape[1]), dtype=dtype)
         out.multiply(x, partials)
@@ -272,12 +274,17 @@ class DistMatrix:
             for pending in (fetch, early):
                 if pending is not None:
                     pending.progress()
-        if fetch is not None:
-            ghosts = fetch.wait()
+        if fetch_from and fetch:
+            ghosts, places = fetch.wait(), fetch_from.ghost_places()
+            if places is not None:
+                in_, via = (block.placed(places, len(ghosts)) for block in (in_, via))
             in_.multiply(ghosts, y, accumulate=True)
             via.multiply(ghosts, partials, accumulate=True)
+            fetch.release()
         if send is not None:
             (early or send.start_reverse(partials)).wait(y)
+        if fetch:
+            fetch.settle()  # the caller may change x
         return y[:, 0] if vector else y
 
 

@@ -193,7 +193,7 @@ def _executed(matrix: DistMatrix, planned: Candidate, runs: int, options: SpmmOp
     error = None
     for side in ("sent", "received"):
         for noun, values in wanted.items():
-            seen = getattr(counted, f"{noun}_{side}")
+            seen = getattr(counted, f"{noun}_{side}") + (counted.bytes_loaded if noun == "bytes" else 0)
             if not np.array_equal(seen, values):
                 error = ExchangeError(f"{runs} products {side} {seen.tolist()} {noun} per level, not {values.tolist()}")
     transport.agree(error)

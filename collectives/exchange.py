@@ -447,9 +447,10 @@ class Pending:
             self._run.epoch.release()
 
     def settle(self) -> None:
-        """Block until nobody reads the rows that the run was given in place, so that they may change."""
-        with self._exchange._guard:
-            self._exchange._settle(self._run)
+        """Block until nobody reads the rows that the run was given in place, if so it was: then they may change."""
+        if self._run.lent:
+            with self._exchange._guard:
+                self._exchange._settle(self._run)
 
     def _check_out(self, out: Rows) -> None:
         if self._rows is not None:

@@ -106,6 +106,12 @@ class Topology:
         return self.num_groups(self.num_levels - 2)
 
     @property
+    def num_load_store(self) -> int:
+        """How many levels, the innermost, have ranks that can read each other's memory in place."""
+        outer = (number for number, level in enumerate(self.levels) if not level.load_store)
+        return next(outer, self.num_levels)
+
+    @property
     def level_names(self) -> list[str]:
         return [level.name for level in self.levels]
 

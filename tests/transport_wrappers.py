@@ -20,10 +20,10 @@ class Wrapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def duplicate(self) -> Wrapped:
+    def duplicate(self, num_shared: int | None = None) -> Wrapped:
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
-        copy.inner = self.inner.duplicate()
+        copy.inner = self.inner.duplicate(num_shared)
         return copy
 
 

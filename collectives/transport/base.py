@@ -149,8 +149,11 @@ class Transport(Router, Protocol):
         Note: Collective over comm.
         """
 
-    def duplicate(self) -> Transport:
+    def duplicate(self, num_shared: int | None = None) -> Transport:
         """Return a transport over the same ranks whose messages never match those of this one.
+
+        Args:
+            num_shared: of the new one; None as here.
 
         Note: Collective over comm.
         """

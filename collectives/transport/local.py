@@ -58,9 +58,8 @@ class _Board:
 class _World:
     """What the threads share, all of it guarded by one lock."""
 
-    def __init__(self, num_ranks: int, deadline_s: float, max_bytes: int, num_shared: int) -> None:
+    def __init__(self, num_ranks: int, deadline_s: float, max_bytes: int) -> None:
         self.num_ranks, self.deadline_s, self.max_bytes = num_ranks, deadline_s, max_bytes
-        self.num_shared = num_shared
         self.failed_rank = -1
         self.cause: BaseException | None = None
         lock = threading.RLock()
@@ -240,8 +239,8 @@ class LocalMemory:
 class LocalTransport:
     """One rank of a world of threads; made by `run_local`."""
 
-    def __init__(self, world: _World, rank: int, space: _Space = ()) -> None:
-        self._world, self._rank, self._space = world, rank, space
+    def __init__(self, world: _World, rank: int, space: _Space = (), num_shared: int = 0) -> None:
+        self._world, self._rank, self._space, self._num_shared = world, rank, space, num_shared
         self._num_calls = self._num_copies = 0
         self._closed = False
 
@@ -273,7 +272,7 @@ class LocalTransport:
 
     @property
     def num_shared(self) -> int:
-        return self._world.num_shared
+        return self._num_shared
 
     def neighbours(self) -> IntRank:
         """Return all ranks: threads share everything."""
@@ -314,11 +313,12 @@ class LocalTransport:
         """Return when all ranks have come here."""
         self._share(None)
 
-    def duplicate(self) -> LocalTransport:
+    def duplicate(self, num_shared: int | None = None) -> LocalTransport:
         """Return a transport with a tag space of its own; see `Transport.duplicate`."""
         self._check_open()
         self._num_copies += 1
-        return LocalTransport(self._world, self._rank, (*self._space, self._num_copies))
+        shared = self._num_shared if num_shared is None else num_shared
+        return LocalTransport(self._world, self._rank, (*self._space, self._num_copies), shared)
 
     def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> LocalChannel:
         """Prepare messages that will run many times."""
@@ -374,12 +374,12 @@ def run_local(
     if max_bytes < 1:
         raise InputError(f"max_bytes must be at least 1, not {max_bytes}")
     deadline_s = read_deadline(os.environ) if deadline_s is None else check_deadline(deadline_s)
-    world = _World(num_ranks, deadline_s, max_bytes, num_shared)
+    world = _World(num_ranks, deadline_s, max_bytes)
     results: dict[int, T] = {}
 
     def run(rank: int) -> None:
         try:
-            results[rank] = body(LocalTransport(world, rank))
+            results[rank] = body(LocalTransport(world, rank, num_shared=num_shared))
             world.ended.append(rank)
         except BaseException as err:  # a thread has no caller: the world carries its error to run_local
             world.fail(rank, err)

@@ -211,13 +211,14 @@ class MpiTransport:
         """
         complete(self.comm.Ibarrier(), self._wait("a barrier"))
 
-    def duplicate(self) -> MpiTransport:
+    def duplicate(self, num_shared: int | None = None) -> MpiTransport:
         """Return a transport over a duplicate of the communicator.
 
         Note: Collective over comm.
         """
         copy = MpiTransport.__new__(MpiTransport)
-        copy._set_up(self.comm, self._watch.retain(), self._max_bytes, self._num_shared)
+        shared = self._num_shared if num_shared is None else num_shared
+        copy._set_up(self.comm, self._watch.retain(), self._max_bytes, shared)
         return copy
 
     def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> MpiChannel:

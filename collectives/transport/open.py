@@ -10,13 +10,16 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.topology import Topology
 
 
-def open_transport(comm: object | None = None, *, deadline_s: float | None = None) -> Transport:
+def open_transport(
+    comm: object | None = None, *, deadline_s: float | None = None, num_shared: int | None = None
+) -> Transport:
     """Return a transport of one's own, to be closed by whoever asked for it.
 
     Args:
         comm: an mpi4py communicator, a transport, or None for the world of the job.
-
         deadline_s: of every wait, see `MpiTransport`; not for a transport that is given, which has its own.
+        num_shared: how many levels, the innermost, exchanges go through shared memory for; None as a transport that
+            is given, else 0.
 
     Raises:
         LaunchError: the launcher started several processes, but each is a job of its own.
@@ -24,10 +27,10 @@ def open_transport(comm: object | None = None, *, deadline_s: float | None = Non
     Note: Collective over comm.
     """
     if comm is not None and hasattr(comm, "duplicate"):
-        return cast(Transport, comm).duplicate()
+        return cast(Transport, comm).duplicate(num_shared)
     from sparsecomm.collectives.transport.mpi import MpiTransport
 
-    return MpiTransport(comm, deadline_s=deadline_s)  # type: ignore[arg-type]
+    return MpiTransport(comm, deadline_s=deadline_s, num_shared=num_shared or 0)  # type: ignore[arg-type]
 
 
 def detect_topology(transport: Transport) -> Topology:

@@ -35,7 +35,10 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument("--transpose", action="store_true", help="multiply with A.T")
     parser.add_argument("-n", "--ranks", type=int, help="start this many ranks here (those of the topology, or 1)")
     parser.add_argument(
-        "--transport", choices=["mpi", "local"], default="mpi", help="processes, or threads of one (mpi)"
+        "--transport",
+        choices=["mpi", "shared", "local"],
+        default="mpi",
+        help="processes; processes that read each other's memory inside a node; or threads of one (mpi)",
     )
     parser.add_argument("--plan", metavar="DIR", type=Path, help="use the plan that `sparsecomm plan -o DIR` wrote")
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
@@ -148,8 +151,11 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
 
     topology = _topology(args, transport)
     on_all(transport, lambda: _check_ranks(topology, transport.num_ranks))
+    near = transport.duplicate(topology.num_load_store if args.transport == "shared" else 0)
     with Progress(enabled=transport.rank == 0) as say:
-        return run_spmm(_options(args), topology, transport, say)
+        report = run_spmm(_options(args), topology, near, say)
+    near.close()
+    return report
 
 
 def _topology(args: argparse.Namespace, transport: Transport) -> Topology:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from itertools import pairwise
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class Block:
         self._indptr: Indices = np.concatenate([[0], np.cumsum(counts)]).astype(index)
         self._indices: Indices = col[order].astype(index)
         self._turned: Block | None = None
+        self._placed: list[tuple[IntGlobal, Block]] = []
         self.shape, self.nnz = shape, slot.size
         self.update(np.zeros(int(slot.max()) + 1 if slot.size else 0))
 
@@ -81,8 +83,8 @@ class Block:
         """Take the values of all nonzeros from `values[slot]`."""
         self._values = values
         self.matrix = csr_array((values[self._slot], self._indices, self._indptr), shape=self.shape)
-        if self._turned is not None:
-            self._turned.update(values)
+        for other in ([self._turned] if self._turned else []) + [block for _, block in self._placed]:
+            other.update(values)
 
     def transposed(self) -> Block:
         """Return the transposed block, made once; it follows later updates."""
@@ -91,6 +93,22 @@ class Block:
             self._turned = Block(self.shape[::-1], self._indices.astype(np.int64), row, self._slot)
             self._turned.update(self._values)
         return self._turned
+
+    def placed(self, places: IntGlobal, num_rows: int) -> Block:
+        """Return the block for an x of `num_rows` rows in which row `places[j]` is what was row j.
+
+        Made once for all equal `places`; it follows later updates. Nonzeros keep their order, so sums keep their bits.
+        """
+        for known, block in self._placed:
+            if known is places or np.array_equal(known, places):
+                return block
+        made = copy(self)
+        made._indices = places[self._indices].astype(np.int32 if num_rows < 2**31 else np.int64)
+        made._indptr = self._indptr.astype(made._indices.dtype)
+        made._turned, made._placed, made.shape = None, [], (self.shape[0], num_rows)
+        made.update(self._values)
+        self._placed.append((places, made))
+        return made
 
     def multiply(self, x: Dense, out: Dense, *, accumulate: bool = False) -> None:
         """Compute `out = self @ x`, or add to `out`."""
