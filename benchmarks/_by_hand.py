@@ -51,7 +51,7 @@ class NeededRows:
         asked = np.empty(send_rows.sum(), dtype=np.int64)
         comm.Alltoallv((needed, recv_rows), (asked, send_rows))
 
-        self.peers_rows, self._blocking = recv_rows, blocking
+        self.peers_rows, self.rows_sent, self._blocking = recv_rows, send_rows, blocking
         self._comm, self._num_own, self._send_index = comm, int(last - first), asked - first
         self._matrix = _renumbered(rows, needed, first, last)
         self._x = np.empty((self._num_own + needed.size, width), dtype=rows.dtype)
@@ -63,14 +63,42 @@ class NeededRows:
         """Return the memory of X, which `multiply` reads in place."""
         return self._x[: self._num_own]
 
-    def multiply(self) -> Dense:
-        """Return this rank's rows of A @ X."""
+    def move(self) -> None:
+        """Bring the rows of X that the product needs."""
         np.take(self._x, self._send_index, axis=0, out=self._sent, mode="clip")
         if self._blocking:
             self._comm.Alltoallv(self._send, self._recv)
         else:
             _complete(self._comm.Ialltoallv(self._send, self._recv))
+
+    def multiply(self) -> Dense:
+        """Return this rank's rows of A @ X."""
+        self.move()
         return self._matrix @ self._x
+
+
+class Neighbours(NeededRows):
+    """The same rows by a neighbourhood collective, persistent where the MPI has MPI-4's."""
+
+    def __init__(self, rows: csr_array[Any], offsets: npt.NDArray[np.int64], comm: MPI.Intracomm, width: int) -> None:
+        super().__init__(rows, offsets, comm, width)
+        sides = []
+        for data, counts in (self._send, self._recv):
+            near = np.flatnonzero(counts)
+            sides.append((near, [data, (counts[near], (np.cumsum(counts) - counts)[near])]))
+        (to, send), (source, recv) = sides
+        self._graph = comm.Create_dist_graph_adjacent(source.tolist(), to.tolist())
+        self._begin = lambda: self._graph.Ineighbor_alltoallv(send, recv)
+        try:
+            request = self._graph.Neighbor_alltoallv_init(send, recv)
+        except (NotImplementedError, MPI.Exception):
+            return
+        self._begin = lambda: (request.Start(), request)[1]
+
+    def move(self) -> None:
+        """Bring the rows of X that the product needs."""
+        np.take(self._x, self._send_index, axis=0, out=self._sent, mode="clip")
+        _complete(self._begin())
 
 
 class WholeX:
@@ -95,6 +123,7 @@ class WholeX:
     ) -> None:
         counts = np.diff(offsets)
         self.peers_rows = counts * (np.arange(counts.size) != comm.rank)
+        self.rows_sent = counts[comm.rank] * (np.arange(counts.size) != comm.rank)
         self._matrix, self._comm, self._blocking = _narrow(rows), comm, blocking
         self._x = np.empty((int(offsets[-1]), width), dtype=rows.dtype)
         self._own = slice(int(offsets[comm.rank]), int(offsets[comm.rank + 1]))
@@ -108,12 +137,16 @@ class WholeX:
         """Return all of X as the last `multiply` brought it."""
         return self._x
 
-    def multiply(self) -> Dense:
-        """Return this rank's rows of A @ X."""
+    def move(self) -> None:
+        """Bring all of X."""
         if self._blocking:
             self._comm.Allgatherv(MPI.IN_PLACE, self._whole)
         else:
             _complete(self._comm.Iallgatherv(MPI.IN_PLACE, self._whole))
+
+    def multiply(self) -> Dense:
+        """Return this rank's rows of A @ X."""
+        self.move()
         return self._matrix @ self._x
 
 

@@ -1,0 +1,202 @@
+"""The ranks of `peers.py`: ours and the others, each in turn in every round."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from _by_hand import NeededRows, Neighbours, WholeX
+from _spmm_job import mpi_library
+
+from sparsecomm.apps.job import Share, bring
+from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.spmm import TOLERANCE, max_error
+from sparsecomm.collectives.strategies import candidates, choose
+from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.collectives.transport.mpi import MpiTransport
+from sparsecomm.collectives.transport.open import detect_topology
+from sparsecomm.cost import CostModel
+from sparsecomm.launch.cluster.names import parse_bandwidth
+from sparsecomm.pattern import Remote
+from sparsecomm.topology import Topology
+
+Json = dict[str, Any]
+Dense = npt.NDArray[Any]
+
+OURS: Final = ("direct", "hierarchical", "cover")
+PEERS: Final = {"alltoallv": NeededRows, "neighbours": Neighbours, "allgatherv": WholeX}
+WARM_UPS: Final = 2
+# Latencies and the rate inside a node as a ping-pong between two ranks of such a cluster has shown them (2 cores).
+NODE_S, NODE_BPS, NETWORK_S = 7e-6, 3.3e9, 67e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alternative:
+    """One way to get this rank's rows of A @ X.
+
+    Args:
+        x: this rank's rows of X, to be filled in place.
+        move: brings what the product needs and nothing more.
+        multiply: the whole product.
+        moved: (2, 2) rows of one product into and out of this rank, at the node and at the network level.
+    """
+
+    x: Dense
+    move: Callable[[], object]
+    multiply: Callable[[], Dense]
+    moved: npt.NDArray[np.int64]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure every matrix and write the results; collective over the job."""
+    with MpiTransport() as transport:
+        topology = _as_it_is(detect_topology(transport), parse_bandwidth(args.bandwidth))
+        cases = [
+            _measure(args, ours, peers, topology, transport)
+            for ours, peers in zip(args.folders[::2], args.folders[1::2], strict=True)
+        ]
+        if transport.rank == 0:
+            facts = {"mpi": mpi_library(), "ranks": str(transport.num_ranks)}
+            args.results.write_text(json.dumps({"facts": facts, "cases": cases}))
+
+
+def _as_it_is(topology: Topology, rate_bps: float) -> Topology:
+    """Return the topology with the speeds of this cluster, by which `auto` chooses."""
+    node, network = topology.levels
+    levels = (
+        replace(node, latency_s=NODE_S, bandwidth_Bps=NODE_BPS),
+        replace(network, latency_s=NETWORK_S, bandwidth_Bps=rate_bps / 8),
+    )
+    return replace(topology, levels=levels)
+
+
+def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology, transport: MpiTransport) -> Json:
+    with ExitStack() as stack:
+        share, theirs = bring(ours, topology, transport), bring(peers, topology, transport)
+        chosen, least = _choose(share, topology, args.width, transport)
+        made = {
+            name: _ours(share, name, topology, transport, args.width, stack) for name in dict.fromkeys([*OURS, chosen])
+        }
+        offsets = theirs.layouts.cols.offsets
+        hands = {name: kind(theirs.rows, offsets, transport.comm, args.width) for name, kind in PEERS.items()}
+        others = {name: _peer(hand, topology, transport) for name, hand in hands.items()}
+        error = max(_check(share, made, args.width, transport), _check(theirs, others, args.width, transport))
+        made |= others
+        times = _times({n: getattr(a, args.what) for n, a in made.items()}, args.rounds, transport)
+    row_bytes = args.width * share.rows.dtype.itemsize
+    rate = topology.levels[1].bandwidth_Bps
+    alternatives = {}
+    for name, one in made.items():
+        rows, busiest = _volume(one.moved, topology, transport)
+        alternatives[name] = {
+            "seconds": _quartiles(times[name]),
+            "faster": _quartiles(times["alltoallv"] / times[name]),
+            "rows": rows,
+            "busiest": busiest,
+            "wire_s": max(0.0, busiest * row_bytes / rate - 1 / 250),
+        }
+    return {
+        "matrix": Path(share.info.name).name,
+        "partitions": [share.method, theirs.method],
+        "chosen": chosen,
+        "least_rows": least,
+        "max_error": error,
+        "alternatives": alternatives,
+    }
+
+
+def _choose(share: Share, topology: Topology, width: int, transport: MpiTransport) -> tuple[str, int]:
+    """Return what `auto` takes, and the rows into (or out of) the busiest node of the cover."""
+    remote = Remote.of(share.rows, share.layouts, transport.held)
+    busiest = int(transport.reduce(np.array([share.rows.nnz], dtype=np.int64), "max")[0])
+    found = candidates(remote, topology, width=width, max_rank_nnz=busiest, cost=CostModel(topology), router=transport)
+    cover = get_strategy("cover").count(remote, topology, transport)
+    return choose(found).name, int(max(cover.max_group_in[-1], cover.max_group_out[-1]))
+
+
+def _ours(
+    share: Share, strategy: str, topology: Topology, transport: MpiTransport, width: int, stack: ExitStack
+) -> Alternative:
+    product = plan_rows(share.rows, share.layouts, topology, transport, strategy=strategy, width=width)
+    matrix = stack.enter_context(DistMatrix(share.rows, product, topology, transport))
+    x = matrix.empty(width)
+    x[...] = 0
+    _ = matrix @ x
+    done = matrix.executed
+    exchanges = {plan: e for (plan, _, _), e in matrix._exchanges.items()}
+
+    def move() -> None:
+        gather, scatter = exchanges.get("gather"), exchanges.get("scatter")
+        back = scatter.start_reverse(scatter.partials_buffer()) if scatter else None
+        if gather:
+            gather.start(x).wait()
+        if back:
+            back.wait(y)
+
+    y = np.zeros((product.scatter.num_own, width), dtype=share.rows.dtype)
+    return Alternative(x, move, lambda: matrix @ x, np.array([done.rows_received, done.rows_sent]))
+
+
+def _peer(hand: NeededRows | WholeX, topology: Topology, transport: MpiTransport) -> Alternative:
+    far = topology.rank_to_node != topology.rank_to_node[transport.rank]
+    moved = [[int(rows[~far].sum()), int(rows[far].sum())] for rows in (hand.peers_rows, hand.rows_sent)]
+    return Alternative(hand.empty(), hand.move, hand.multiply, np.array(moved))
+
+
+def _check(share: Share, made: dict[str, Alternative], width: int, transport: MpiTransport) -> float:
+    """Return the largest error of a product, against all of X; every rank fails if it is more than rounding.
+
+    Note: Collective over comm.
+    """
+    own = share.layouts.cols.own_rows(transport.rank)
+    x = np.random.default_rng(0).standard_normal((share.layouts.cols.num_rows, width)).astype(share.rows.dtype)
+    worst = 0.0
+    for one in made.values():
+        one.x[...] = x[own.start : own.stop]
+        worst = max(worst, max_error(share.rows, x, one.multiply()))
+    worst = float(transport.reduce(np.array([worst]), "max")[0])
+    assert worst <= TOLERANCE[share.rows.dtype.itemsize], f"an alternative is wrong by {worst:.1e}"
+    return worst
+
+
+def _times(
+    acts: dict[str, Callable[[], object]], rounds: int, transport: MpiTransport
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the seconds of the slowest rank in every round.
+
+    Note: Collective over comm.
+    """
+    mine = np.array([list(_round(acts, transport)) for _ in range(WARM_UPS + rounds)])[WARM_UPS:]
+    return dict(zip(acts, transport.reduce(mine, "max").T, strict=True))
+
+
+def _round(acts: dict[str, Callable[[], object]], transport: MpiTransport) -> Iterator[float]:
+    for act in acts.values():
+        transport.barrier()
+        time.sleep(0.01)  # the links' bursts fill again, for every alternative alike
+        transport.barrier()
+        begin = time.perf_counter()
+        act()
+        yield time.perf_counter() - begin
+
+
+def _volume(moved: npt.NDArray[np.int64], topology: Topology, transport: MpiTransport) -> tuple[list[int], int]:
+    """Return the rows of all ranks at each level, and those into or out of the busiest node.
+
+    Note: Collective over comm.
+    """
+    by_node = np.zeros((2, topology.num_nodes), dtype=np.int64)
+    by_node[:, topology.rank_to_node[transport.rank]] = moved[:, 1]
+    return transport.reduce(moved[0], "sum").tolist(), int(transport.reduce(by_node, "sum").max())
+
+
+def _quartiles(values: npt.NDArray[np.float64]) -> list[float]:
+    return [float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])]

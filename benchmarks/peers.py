@@ -1,0 +1,128 @@
+"""Ours and what others would use, side by side in one job on a virtual cluster with slow links; needs root and Linux.
+
+    python benchmarks/peers.py [--json FILE] [--matrices ego-twitter.npz,...] [--bandwidth 1gbit] [--what move]
+
+What the figures mean: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from _machine import machine, machine_text
+
+from sparsecomm.apps.source import load_source, save_source
+from sparsecomm.launch.cluster.names import parse_bandwidth
+from sparsecomm.launch.world import env_size
+from sparsecomm.topology import Topology
+
+Json = dict[str, Any]
+
+DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrices"
+REAL: Final = ("ego-twitter.npz", "soc-slashdot0902.npz", "email-enron.npz")
+CLUSTER: Final = "peers"
+WIDTHS: Final = (10, 22, 12, 10, 10, 10, 11)
+
+
+def main() -> int:
+    args = _arguments()
+    if env_size(os.environ) is not None:
+        from _peers_job import run
+
+        run(args)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="sparsecomm-bench-") as scratch:
+        folders = _partition_all(args, Path(scratch))
+        results = Path(scratch) / "results.json"
+        _on_cluster(args, [*sys.argv[1:], "--results", str(results), "--folders", *folders])
+        found = json.loads(results.read_text())
+    _report(args, found)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    def words(text: str) -> list[str]:
+        return text.split(",")
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
+    parser.add_argument("--matrices", type=words, default=[str(DATA / name) for name in REAL], help="by commas")
+    parser.add_argument("--partition", default="block", help="of ours (block)")
+    parser.add_argument("--peers-partition", default="", help="of the others (that of ours)")
+    parser.add_argument("--width", type=int, default=64, help="columns of X, float32 (64)")
+    parser.add_argument("--nodes", type=int, default=4, help="of the cluster (4)")
+    parser.add_argument("--ranks-per-node", type=int, default=2, help="of each node (2)")
+    parser.add_argument("--bandwidth", default="1gbit", help="of each link, each way (1gbit)")
+    parser.add_argument(
+        "--what", choices=["move", "multiply"], default="move", help="rows alone, or the product (move)"
+    )
+    parser.add_argument("--rounds", type=int, default=12, help="paired repetitions (12)")
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folders", nargs="*", default=[], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _partition_all(args: argparse.Namespace, scratch: Path) -> list[str]:
+    """Write a partition directory of each matrix for ours, and one for the peers: partitioners need not run in MPI."""
+    topology, folders = Topology.parse(f"uniform:{args.nodes}x{args.ranks_per_node}"), []
+    for spec in args.matrices:
+        for method in (args.partition, args.peers_partition or args.partition):
+            folders.append(str(scratch / f"{len(folders):03d}"))
+            save_source(Path(folders[-1]), load_source(spec, topology, method=method), topology)
+    return folders
+
+
+def _on_cluster(args: argparse.Namespace, arguments: Sequence[str]) -> None:
+    def cluster(*words: str) -> None:
+        command = [sys.executable, "-m", "sparsecomm", "cluster", words[0], "--name", CLUSTER, *words[1:]]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+
+    size = ("--nodes", str(args.nodes), "--ranks-per-node", str(args.ranks_per_node))
+    cluster("up", *size, "--bandwidth", args.bandwidth)
+    try:
+        cluster("run", "--", sys.executable, __file__, *arguments)
+    finally:
+        cluster("down")
+
+
+def _report(args: argparse.Namespace, found: Json) -> None:
+    rate = parse_bandwidth(args.bandwidth)
+    print(machine_text(machine() | found["facts"]))
+    print(f"\n{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links, width {args.width} float32")
+    print("a ratio is taken within each round; median [quartiles]; a wire is the busiest node's bytes, in or out, over")
+    print(f"the rate of its link, less one burst of {1e3 / 250:.0f} ms ({rate / 8e6:.1f} MB/s)")
+    for case in found["cases"]:
+        parts = " and ".join(dict.fromkeys(case["partitions"]))
+        print(f"\n{case['matrix']}, {parts}; the two-party minimum needs {case['least_rows']:,} rows into a node")
+        heads = ("ms", "alltoallv / it", "rows node", "network", "busiest", "wire ms", "ms / wire")
+        print(f"  {'':14s}" + "".join(f"{head:>{width}}" for head, width in zip(heads, WIDTHS, strict=True)))
+        for name, one in case["alternatives"].items():
+            cells = _cells(one)
+            print(f"  {name:14s}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)))
+        print(f"  auto is {case['chosen']}; all products compared with scipy, largest error {case['max_error']:.1e}")
+
+
+def _cells(one: Json) -> list[str]:
+    low, middle, high = one["faster"]
+    time_s, wire_s = one["seconds"][1], one["wire_s"]
+    return [
+        f"{1e3 * time_s:.2f}",
+        f"{middle:.2f} [{low:.2f} {high:.2f}]",
+        *(f"{rows:,}" for rows in (*one["rows"], one["busiest"])),
+        f"{1e3 * wire_s:.2f}",
+        f"{time_s / wire_s:.2f}" if wire_s else "",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
