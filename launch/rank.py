@@ -22,6 +22,7 @@ from sparsecomm.launch.world import env_rank
 
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _LAST_WORDS_S: Final = 0.3  # launchers drop what is still in their pipes when they end a job
+_SAME_SIGNAL_S: Final = 0.3  # who ends a whole job signals the rank and this process, in any order
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -45,6 +46,8 @@ def run_rank(folder: Path, command: Sequence[str]) -> int:
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
     code = process.wait()
+    if -code in _PASSED_ON and -code not in told:
+        time.sleep(_SAME_SIGNAL_S)
     fault = _fault(code, told, folder, rank)
     code = 128 - code if code < 0 else code or (1 if fault else 0)
     _write(folder / str(rank), str(code))

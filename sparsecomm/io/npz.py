@@ -130,7 +130,8 @@ class _Archive:
     def _shape(self, num_bytes: int) -> tuple[int, int]:
         shape = self.array("shape")
         if shape.shape != (2,) or shape.dtype.kind not in "iu":
-            raise InputError(f"has shape {shape.tolist()!r:.60}; expected two whole numbers, rows and columns")
+            # Not its entries: an array of shape (10**12, 0) takes no bytes, but 10**12 lists.
+            raise InputError(f"has a shape of {shape.dtype} in an array of {shape.shape}; expected two whole numbers")
         rows, cols = int(shape[0]), int(shape[1])
         check_shape(rows, cols, num_bytes)
         return rows, cols

@@ -26,8 +26,9 @@ from tests.fuzz.targets import TARGETS, Target
 # What is free whatever the size of the input is made small, so that the rest can be seen: 2**24 rows without entries,
 # 2**24 ranks, all the memory there is for a generator.
 FREE_ROWS, MAX_RANKS, MEMORY = 1 << 12, 1 << 12, 8 << 20
-# What any input may allocate: the reader's own working memory, and so much for every byte.
-BASE, PER_BYTE = 2 << 20, 64
+# What any input may allocate: the reader's own working memory (scipy's reader takes text in pieces of 1 MiB, and its
+# threads hold up to three of them), and so much for every byte.
+BASE, PER_BYTE = 4 << 20, 64
 LARGE = 1 << 16  # bytes from which an allocation says something about the size of the input
 SECONDS = 20  # after which an input counts as a hang
 _SPARE = 2 << 30  # address space beyond what the process has at the start: catches what tracemalloc cannot see

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_sample(name: str, tmp_path: Path) -> None:
     assert score.failures == []
     assert score.refused + score.read == num_inputs
     assert score.read > 0
+
+
+def test_shape_without_bytes(tmp_path: Path) -> None:
+    """A shape of 10**12 rows of nothing: the error that would have listed them took all memory."""
+    path = tmp_path / "a.npz"
+    np.savez(path, format=b"csr", data=np.ones(1), indices=np.zeros(1, np.int32), indptr=np.arange(2))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("shape.npy", npy("<i8", (10**12, 0)))
+    with pytest.raises(InputError, match=r"has a shape of int64 in an array of \(1000000000000, 0\)"):
+        read_matrix(str(path))
 
 
 def test_a_process_that_dies_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
