@@ -11,6 +11,7 @@ import ast
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from sparsecomm.layout import Layout, Layouts
 HEADER = "header.json"
 Header = dict[str, Any]
 # What numpy raises on a .npy file that is not one: its header is a Python literal.
-_BROKEN: Final = (EOFError, OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
+_BROKEN: Final = (EOFError, LookupError, OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
 
 
 @contextmanager
@@ -196,12 +197,11 @@ def _read_head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         raise ValueError(f"it is version {version} of the format, not (1, 0)")
     start = file.tell()
     # numpy mends headers that are no literals, with a warning; none of ours needs that.
-    ast.literal_eval(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"))
+    header = ast.literal_eval(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"))
+    if not re.fullmatch("[<>|=]?[iufc][0-9]+", str(header["descr"])):  # of old names of types numpy warns, too
+        raise ValueError(f"it holds {header['descr']!r:.40}, not numbers")
     file.seek(start)
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    # numpy divides by the size of an item, and by zero where a text is empty: that kills the process.
-    if dtype.kind not in "iufc":
-        raise ValueError(f"it holds {dtype}, not numbers")
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
     return shape, fortran_order, dtype

@@ -60,6 +60,7 @@ def array(values: list[float], dtype: str) -> bytes:
 
 BROKEN_ARRAYS = {
     "empty texts": npy("<U0", (-1,)),  # divided by zero in numpy: the process died of SIGFPE
+    "old name of a type": npy("|a3", (1,), b"abc"),  # DeprecationWarning
     "negative shape": npy("<i8", (-1,), bytes(8)),
     "unfinished header": npy("<i8", (1,), bytes(8)).replace(b"}", b"("),  # tokenize.TokenError
     "header of Python 2": npy("<i8", (1,), bytes(8)).replace(b"(1,)", b"1L,)"),  # a warning
