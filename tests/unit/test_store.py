@@ -160,7 +160,7 @@ DAMAGE_TO_ANY = {
     "shard missing": (lambda path: first_array(path).unlink(), "is missing; the directory is incomplete"),
     "shard cut": (lambda path: cut(first_array(path)), "cannot be read"),
     "shard empty": (lambda path: first_array(path).write_bytes(b""), "cannot be read"),
-    "pickle": (lambda path: pickle(first_array(path)), "it holds object, not numbers"),
+    "pickle": (lambda path: pickle(first_array(path)), "it holds '.O', not numbers"),
 }
 
 
