@@ -27,6 +27,7 @@ Dense = npt.NDArray[Any]
 Json = dict[str, Any]
 
 OURS: Final = ("direct", "hierarchical", "reduce")
+SHARED: Final = "shared"  # `direct`, rows inside a node read where they lie
 BY_HAND: Final = ("alltoallv", "allgatherv")
 WARM_UPS: Final = 2
 MIN_REPEATS: Final = 7
@@ -66,9 +67,13 @@ def measure(
         products = {name: plan_rows(share.rows, share.layouts, topology, transport, strategy=name) for name in OURS}
         for width in widths:
             with ExitStack() as stack:
+                near = transport.duplicate(topology.num_load_store)
+                stack.callback(near.close)
+                over = {name: (product, transport) for name, product in products.items()}
+                over[SHARED] = (products["direct"], near)
                 made = {
-                    name: stack.enter_context(DistMatrix(share.rows, product, topology, transport))
-                    for name, product in products.items()
+                    name: stack.enter_context(DistMatrix(share.rows, product, topology, way))
+                    for name, (product, way) in over.items()
                 }
                 case = {"matrix": share.info.name, "partition": share.method, "width": width, "nnz": share.info.nnz}
                 yield case | _compare(share, made, width, topology, seconds, transport) | {"folder": Path(folder).name}
@@ -91,7 +96,8 @@ def _compare(
         "rows": {name: {"all": int(rows.sum()), "network": int(rows[1])} for name, rows in moved.items()},
         "seconds": {name: _quartiles(all_times) for name, all_times in times.items()},
         "ratio": {
-            name: {hand: _quartiles(times[name] / times[hand]) for hand in BY_HAND} for name in (*OURS, "allgatherv")
+            name: {hand: _quartiles(times[name] / times[hand]) for hand in BY_HAND}
+            for name in (*OURS, SHARED, "allgatherv")
         },
     }
 

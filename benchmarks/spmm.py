@@ -108,9 +108,9 @@ def _report(results: Json, path: Path | None) -> None:
     cases = results["cases"]
     print(machine_text(results["machine"]))
     print("\nTime of ours / time of Alltoallv by hand: median of the repetitions [quartiles]; * is what auto chooses")
-    _print_ratios(cases, "alltoallv", ("direct", "hierarchical", "reduce", "allgatherv"))
+    _print_ratios(cases, "alltoallv", ("direct", "shared", "hierarchical", "reduce", "allgatherv"))
     print("\nTime of ours / time of Allgatherv by hand")
-    _print_ratios(cases, "allgatherv", ("direct", "hierarchical", "reduce"))
+    _print_ratios(cases, "allgatherv", ("direct", "shared", "hierarchical", "reduce"))
     print("\nRows of X, or partial rows of Y, that one product moves between ranks (of these between nodes)")
     _print_rows(cases)
     print(f"\nlargest error of any alternative, relative to |A||X|: {max(case['max_error'] for case in cases):.1e}")
