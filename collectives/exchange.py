@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from sparsecomm.collectives.guard import Guard
 from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.in_place import shared_levels
 from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
+from sparsecomm.collectives.pending import Pending
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
@@ -96,7 +96,7 @@ class Exchange:
         self._deadline_s, self._check_finite = deadline_s, check_finite and form.dtype.kind in "fc"
         self._calls = Calls(self._transport) if os.environ.get(DEBUG) else None
         self._counter = Counter(self.num_levels)
-        self._guard = Guard(f"rank {plan.rank}: the exchange")
+        self.guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
         self._shelves: Shelves = defaultdict(Shelf)
         self._num_shared = 0 if check_finite else self._shareable()
@@ -119,7 +119,7 @@ class Exchange:
         if error is None:
             self.close()
         else:
-            self._guard.fail(error)
+            self.guard.fail(error)
 
     @property
     def width(self) -> int:
@@ -214,9 +214,9 @@ class Exchange:
 
         Note: Collective over comm.
         """
-        self._guard.check()
+        self.guard.check()
         agreed(self._transport, lambda: self._check_replan(pattern, topology))
-        with self._guard:
+        with self.guard:
             self.plan = build_rank_plan(spread(pattern, topology, self._transport), self._transport)
             for direction in self._directions.values():
                 direction.close()
@@ -244,7 +244,7 @@ class Exchange:
 
         Note: Collective over comm.
         """
-        self._guard.check()
+        self.guard.check()
         plan = self.plan
         with Exchange(plan, self._transport, 1, np.int64, num_levels=self.num_levels) as proof:
             sent = _sent_slots(plan)
@@ -269,15 +269,15 @@ class Exchange:
 
         Note: Collective over comm.
         """
-        if self._guard.closed:
+        if self.guard.closed:
             return
-        forgotten = len(self._under_way) if self._guard.cause is None else 0
+        forgotten = len(self._under_way) if self.guard.cause is None else 0
         for run in [run for direction in self._directions.values() for run in direction.runs]:
             if run.epoch is not None:
                 run.epoch.release()  # others wait for it, whatever became of this rank
-            if self._guard.cause is None and not forgotten:
-                self._settle(run)
-        self._guard.closed = True
+            if self.guard.cause is None and not forgotten:
+                self.settle(run)
+        self.guard.closed = True
         for direction in self._directions.values():
             direction.close()
         self._transport.close()
@@ -287,7 +287,7 @@ class Exchange:
             )
 
     def _direction(self, kind: type[Direction]) -> Direction:
-        self._guard.check()
+        self.guard.check()
         direction = self._directions.get(kind)
         if direction is None:
             direction = kind(
@@ -307,19 +307,19 @@ class Exchange:
     def _next_place(self, kind: type[Direction]) -> Rows:
         direction = self._direction(kind)
         run = direction.free_run()
-        with self._guard:
-            self._settle(run)
+        with self.guard:
+            self.settle(run)
         return direction.place(run)
 
     def _start(self, kind: type[Direction], block: Rows, in_place: bool = False) -> Pending:
         if self._calls is not None:
-            with self._guard:
+            with self.guard:
                 self._calls.agree(f"start of a run {kind.name}")
         direction = self._direction(kind)
         direction.check_given(block)
         run = direction.free_run()
-        with self._guard:
-            self._settle(run)
+        with self.guard:
+            self.settle(run)
             place = direction.place(run)
             run.lent, run.reads_in_place = _same_memory(place, block), in_place and direction.in_place is not None
             if not run.lent:
@@ -329,14 +329,16 @@ class Exchange:
             direction.begin(run)
         return Pending(self, direction, run)
 
-    def _progress(self, run: Run) -> bool:
-        with self._guard:
+    def progress(self, run: Run) -> bool:
+        """Advance a run without blocking and return whether it is over; for `Pending`."""
+        with self.guard:
             if not run.received:
                 run.advance(run.channel.test())
             return run.done()
 
-    def _complete(self, run: Run) -> None:
-        with self._guard:
+    def complete(self, run: Run) -> None:
+        """Block until a run is over; for `Pending`."""
+        with self.guard:
             if len(self._under_way) == 1:
                 while not run.received:
                     run.advance(run.channel.wait(self._wait(run)))
@@ -353,8 +355,8 @@ class Exchange:
             else:
                 wait.idle()
 
-    def _settle(self, run: Run) -> None:
-        """Return when the memory of a run may be written: its user and all who read it are done."""
+    def settle(self, run: Run) -> None:
+        """Block until the memory of a run may be written: its user and all who read it are done."""
         if run.epoch is not None:
             run.epoch.release()
             self._until(run.quiet, run)
@@ -400,62 +402,6 @@ class Exchange:
             "stages": tuple(stage.level for stage in self.plan.stages),
             "levels": self.num_levels,
         }
-
-
-class Pending:
-    """A run under way. It must be waited for: dropping it is an error, which closing its exchange raises."""
-
-    def __init__(self, exchange: Exchange, direction: Direction, run: Run) -> None:
-        self._exchange, self._direction, self._run = exchange, direction, run
-        self._rows: Rows | None = None
-
-    def __repr__(self) -> str:
-        return f"Pending({'under way' if self._rows is None else 'complete'}, {self._exchange!r})"
-
-    def __del__(self) -> None:
-        if self._rows is None and self._exchange._guard.usable:
-            warnings.warn(f"{self!r} was dropped without wait()", RuntimeWarning, stacklevel=2, source=self)
-
-    def progress(self) -> bool:
-        """Advance every message that is ready, without blocking, and return whether the run is complete."""
-        return self._rows is not None or self._exchange._progress(self._run)
-
-    def wait(self, out: Rows | None = None) -> Rows:
-        """Block until the run is complete and return its rows; called again, return them again.
-
-        Args:
-            out: forward, (num_ghost, width) rows to overwrite with the ghosts; in reverse, (num_own, width) rows to
-                add the sums to. Without it the rows are memory of the exchange, valid until `depth` more runs of
-                the direction have been started; the sums of rows that nobody sends to are zero there.
-
-        Raises:
-            InputError: `out` has another shape or dtype, or the run has been waited for before.
-            ExchangeError: what arrived is not what was planned, or a peer failed.
-        """
-        if out is not None:
-            self._check_out(out)
-        if self._rows is None:
-            self._exchange._complete(self._run)
-            reads = self._run.reads_in_place and out is None
-            self._rows = self._run.node_rows if reads else self._direction.result(self._run, out)
-            self._run.busy = False
-        return self._rows
-
-    def release(self) -> None:
-        """Say that rows read in place will not be read any more."""
-        if self._run.epoch is not None:
-            self._run.epoch.release()
-
-    def settle(self) -> None:
-        """Block until nobody reads the rows that the run was given in place, if so it was: then they may change."""
-        if self._run.lent:
-            with self._exchange._guard:
-                self._exchange._settle(self._run)
-
-    def _check_out(self, out: Rows) -> None:
-        if self._rows is not None:
-            raise InputError("this run has been waited for; give `out` to the first wait()")
-        self._direction.check_out(out)
 
 
 def _check_arguments(plan: RankPlan, transport: Transport, depth: int) -> None:

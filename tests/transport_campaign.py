@@ -1,6 +1,6 @@
 """Random plans through every transport, compared bit for bit with the reference; run with ranks to do it under MPI.
 
-    mpiexec -n 4 python -m tests.transport_campaign FIRST LAST
+mpiexec -n 4 python -m tests.transport_campaign FIRST LAST
 """
 
 from __future__ import annotations

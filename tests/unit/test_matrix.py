@@ -16,7 +16,6 @@ def test_body(body: matrix_bodies.Callable[[matrix_bodies.Transport], None], num
     run_local(num_ranks, body, deadline_s=20)
 
 
-@pytest.mark.parametrize("num_ranks", [2, 7])
 @pytest.mark.parametrize("body", matrix_bodies.BODIES, ids=lambda body: body.__name__)
-def test_body_in_shared_memory(body: matrix_bodies.Callable[[matrix_bodies.Transport], None], num_ranks: int) -> None:
-    run_local(num_ranks, body, deadline_s=20, num_shared=1)
+def test_body_in_shared_memory(body: matrix_bodies.Callable[[matrix_bodies.Transport], None]) -> None:
+    run_local(4, body, deadline_s=20, num_shared=1)

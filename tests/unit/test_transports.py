@@ -27,8 +27,8 @@ def test_random_plans(num_ranks: int) -> None:
 
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
 def test_random_plans_under_mpi(mpi: str) -> None:
-    job = run_job(3, ["python", "-m", "tests.transport_campaign", "0", "15"], mpi=mpi, timeout=100)
-    assert "15 plans on 3 ranks: equal bit for bit" in job.stdout, job
+    job = run_job(3, ["python", "-m", "tests.transport_campaign", "0", "8"], mpi=mpi, timeout=100)
+    assert "8 plans on 3 ranks: equal bit for bit" in job.stdout, job
 
 
 @pytest.mark.campaign
