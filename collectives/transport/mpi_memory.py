@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from typing import Final
 
@@ -15,10 +16,7 @@ _SHM: Final = "/dev/shm"
 
 
 class MpiMemory:
-    """A shared-memory window, all of it allocated by the first rank, so that it is one piece.
-
-    Who writes a page first decides where it lies; every rank writes its own part first.
-    """
+    """A shared-memory window, all of it allocated by the first rank, so that it is one piece."""
 
     def __init__(self, window: MPI.Win) -> None:
         self._window: MPI.Win | None = window
@@ -33,9 +31,13 @@ class MpiMemory:
         Note: Collective over `node`.
         """
         try:
-            return MpiMemory(MPI.Win.Allocate_shared(max(1, num_bytes) if node.rank == 0 else 0, 1, comm=node))
+            memory = MpiMemory(MPI.Win.Allocate_shared(max(1, num_bytes) if node.rank == 0 else 0, 1, comm=node))
         except MPI.Exception:
             return None
+        # Pages are taken when they are first written: now, while there is room, and near the rank that will use them.
+        begin, end = (num_bytes * rank // node.size for rank in (node.rank, node.rank + 1))
+        memory.data[begin : end : mmap.PAGESIZE] = 0
+        return memory
 
     def fence(self) -> None:
         """Order memory; see `SharedMemory.fence`."""
