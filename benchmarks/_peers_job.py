@@ -82,8 +82,12 @@ def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology
     with ExitStack() as stack:
         share, theirs = bring(ours, topology, transport), bring(peers, topology, transport)
         chosen, least = _choose(share, topology, args.width, transport)
+        near = transport.duplicate(topology.num_load_store)
+        stack.callback(near.close)
+        ways = {name: (name, transport) for name in dict.fromkeys([*OURS, chosen])}
+        ways["auto, shared"] = (chosen, near)
         made = {
-            name: _ours(share, name, topology, transport, args.width, stack) for name in dict.fromkeys([*OURS, chosen])
+            name: _ours(share, strategy, topology, way, args.width, stack) for name, (strategy, way) in ways.items()
         }
         offsets = theirs.layouts.cols.offsets
         hands = {name: kind(theirs.rows, offsets, transport.comm, args.width) for name, kind in PEERS.items()}
@@ -136,10 +140,14 @@ def _ours(
     def move() -> None:
         gather, scatter = exchanges.get("gather"), exchanges.get("scatter")
         back = scatter.start_reverse(scatter.partials_buffer()) if scatter else None
-        if gather:
-            gather.start(x).wait()
+        fetch = gather.start(x, in_place=True) if gather else None
+        if fetch:
+            fetch.wait()
+            fetch.release()
         if back:
             back.wait(y)
+        if fetch:
+            fetch.settle()
 
     y = np.zeros((product.scatter.num_own, width), dtype=share.rows.dtype)
     return Alternative(x, move, lambda: matrix @ x, np.array([done.rows_received, done.rows_sent]))
