@@ -275,7 +275,7 @@ class DistMatrix:
                 if pending is not None:
                     pending.progress()
         if fetch_from and fetch:
-            ghosts, places = fetch.wait(), fetch_from.ghost_places()
+            ghosts, places = fetch.wait(meanwhile=[early] if early else []), fetch_from.ghost_places()
             if places is not None:
                 in_, via = (block.placed(places, len(ghosts)) for block in (in_, via))
             in_.multiply(ghosts, y, accumulate=True)

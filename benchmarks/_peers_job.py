@@ -142,7 +142,7 @@ def _ours(
         back = scatter.start_reverse(scatter.partials_buffer()) if scatter else None
         fetch = gather.start(x, in_place=True) if gather else None
         if fetch:
-            fetch.wait()
+            fetch.wait(meanwhile=[back] if back else [])
             fetch.release()
         if back:
             back.wait(y)

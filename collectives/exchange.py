@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -336,20 +336,22 @@ class Exchange:
                 run.advance(run.channel.test())
             return run.done()
 
-    def complete(self, run: Run) -> None:
+    def complete(self, run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Block until a run is over; for `Pending`."""
         with self.guard:
-            if len(self._under_way) == 1:
+            if len(self._under_way) == 1 and not meanwhile:
                 while not run.received:
                     run.advance(run.channel.wait(self._wait(run)))
                 run.channel.finish(self._wait(run))
-            self._until(run.done, run)
+            self._until(run.done, run, meanwhile)
             self._under_way.remove(run)
 
-    def _until(self, over: Callable[[], bool], run: Run) -> None:
+    def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Let everything go on until `over`, which waits for `run`."""
         wait = self._wait(run)
         while not over():
+            for pending in meanwhile:
+                pending.progress()
             if self._progress_all():
                 wait = self._wait(run)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sparsecomm.collectives.direction import Direction
@@ -32,13 +33,15 @@ class Pending:
         """Advance every message that is ready, without blocking, and return whether the run is complete."""
         return self._rows is not None or self._exchange.progress(self._run)
 
-    def wait(self, out: Rows | None = None) -> Rows:
+    def wait(self, out: Rows | None = None, *, meanwhile: Sequence[Pending] = ()) -> Rows:
         """Block until the run is complete and return its rows; called again, return them again.
 
         Args:
             out: forward, (num_ghost, width) rows to overwrite with the ghosts; in reverse, (num_own, width) rows to
                 add the sums to. Without it the rows are memory of the exchange, valid until `depth` more runs of
                 the direction have been started; the sums of rows that nobody sends to are zero there.
+            meanwhile: runs of other exchanges that must go on while this one blocks: what ranks hand on for others
+                stands still where nobody advances it.
 
         Raises:
             InputError: `out` has another shape or dtype, or the run has been waited for before.
@@ -47,7 +50,7 @@ class Pending:
         if out is not None:
             self._check_out(out)
         if self._rows is None:
-            self._exchange.complete(self._run)
+            self._exchange.complete(self._run, meanwhile)
             reads = self._run.reads_in_place and out is None
             self._rows = self._run.node_rows if reads else self._direction.result(self._run, out)
             self._run.busy = False

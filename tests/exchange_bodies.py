@@ -233,6 +233,24 @@ def check_two_exchanges(transport: Transport) -> None:
         exchange.close()
 
 
+def check_meanwhile(transport: Transport) -> None:
+    """Whoever waits for one exchange hands on what others wait for in another; ranks wait in two orders."""
+    rank = transport.rank
+    plan = hub_plan(random_case(transport.num_ranks))
+    xs = blocks(plan.offsets, 2, np.float32, seed=0)
+    ys = blocks(plan.ghost_indptr, 2, np.float32, seed=1, whole=True)
+    with (
+        Exchange(plan.rank(rank), Late(transport, 0), 2) as one,
+        Exchange(plan.rank(rank), Late(transport, 1), 2) as other,
+    ):
+        for lap in range(3):
+            gather, scatter = one.start(xs[rank]), other.start_reverse(ys[rank])
+            for now, later in ((gather, scatter), (scatter, gather))[:: 1 if (rank + lap) % 2 else -1]:
+                now.wait(meanwhile=[later])
+            assert same_bits(gather.wait(), np.concatenate(xs)[one.plan.ghost_rows])
+            np.testing.assert_array_equal(scatter.wait(), transposed(plan, ys)[rank])
+
+
 def check_depth(transport: Transport) -> None:
     plan = direct_plan(random_case(transport.num_ranks))
     xs = blocks(plan.offsets, 2, np.float32, seed=0)
