@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Run:
         if any(buffers.delta_sends) and max(channel.pieces) > 1:
             raise ExchangeError(f"rank {rank}: delta=True needs messages that are not split; use more ranks")
         self._row_bytes = form.row_bytes
-        self._first_sends = [i for i, waits in enumerate(schedule.send_waits) if waits == 0]
+        self._first_sends = _rotated(schedule, rank)
         self._recv_waits: list[int] = []
         self._send_waits: list[int] = []
         self._landed: list[bool] = []
@@ -189,3 +190,13 @@ class Run:
                 f"rank {self._rank}, stage {message.stage}: {num_bytes} bytes came from rank {message.peer}, "
                 f"but the plan says {expected} ({message.num_rows} rows)"
             )
+
+
+def _rotated(schedule: Schedule, rank: int) -> list[int]:
+    """Return the sends that wait for nothing, those of a stage from the next rank on: not all to one peer at once."""
+    sends = schedule.sends
+    first = [index for index, waits in enumerate(schedule.send_waits) if waits == 0]
+    stages = groupby(first, key=lambda index: sends[index].stage)
+    return [
+        index for _, stage in stages for index in sorted(stage, key=lambda index: (sends[index].peer < rank, index))
+    ]
