@@ -104,7 +104,7 @@ class Direction(ABC):
         """Return the global row of every slot, (num_slots,) int64."""
 
     @abstractmethod
-    def place(self, run: Run) -> Rows:
+    def _place(self, slots: Rows) -> Rows:
         """Return the slots that the rows given to a run go into."""
 
     @abstractmethod
@@ -169,6 +169,7 @@ class Direction(ABC):
         slot_rows = self._slot_rows() if self._check_finite else None
         form, counter = self._form, self._counter
         run = Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
+        run.place = self._place(buffers.slots)
         if self.in_place is not None:
             number = 2 * self._depth * len(self._plan.stages) + 2 * turn + self.parity
             sources, readers = self.in_place.sources, self.in_place.readers
@@ -209,8 +210,8 @@ class Gather(Direction):
     def _slot_rows(self) -> IntGlobal:
         return self._plan.slot_rows()
 
-    def place(self, run: Run) -> Rows:
-        return run.buffers.slots[: self._plan.num_own]
+    def _place(self, slots: Rows) -> Rows:
+        return slots[: self._plan.num_own]
 
     def check_given(self, block: Rows) -> None:
         self._check(block, self._plan.num_own, "own")
@@ -242,9 +243,9 @@ class Scatter(Direction):
         rows = self._plan.slot_rows()
         return np.concatenate([rows[self._schedule.touched], rows[self._plan.num_own :]])
 
-    def place(self, run: Run) -> Rows:
+    def _place(self, slots: Rows) -> Rows:
         first = self._schedule.first_ghost
-        return run.buffers.slots[first : first + self._plan.num_ghost]
+        return slots[first : first + self._plan.num_ghost]
 
     def check_given(self, block: Rows) -> None:
         self._check(block, self._plan.num_ghost, "ghost")

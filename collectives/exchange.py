@@ -309,7 +309,7 @@ class Exchange:
         run = direction.free_run()
         with self.guard:
             self.settle(run)
-        return direction.place(run)
+        return run.place
 
     def _start(self, kind: type[Direction], block: Rows, in_place: bool = False) -> Pending:
         if self._calls is not None:
@@ -320,7 +320,7 @@ class Exchange:
         run = direction.free_run()
         with self.guard:
             self.settle(run)
-            place = direction.place(run)
+            place = run.place
             run.lent, run.reads_in_place = _same_memory(place, block), in_place and direction.in_place is not None
             if not run.lent:
                 np.copyto(place, block)
@@ -341,13 +341,16 @@ class Exchange:
         with self.guard:
             if len(self._under_way) == 1 and not meanwhile:
                 while not run.received:
-                    run.advance(run.channel.wait(self._wait(run)))
-                run.channel.finish(self._wait(run))
+                    run.advance(run.channel.wait(self._wait(run), all_at_once=run.independent))
+                if not run.channel.sent():
+                    run.channel.finish(self._wait(run))
             self._until(run.done, run, meanwhile)
             self._under_way.remove(run)
 
     def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Let everything go on until `over`, which waits for `run`."""
+        if over():
+            return
         wait = self._wait(run)
         while not over():
             for pending in meanwhile:

@@ -54,12 +54,14 @@ class Run:
         if any(buffers.delta_sends) and max(channel.pieces) > 1:
             raise ExchangeError(f"rank {rank}: delta=True needs messages that are not split; use more ranks")
         self._row_bytes = form.row_bytes
+        self.independent = not any(schedule.send_waits)
         self._first_sends = _rotated(schedule, rank)
         self._recv_waits: list[int] = []
         self._send_waits: list[int] = []
         self._landed: list[bool] = []
         self._left = 0
         self.busy = False
+        self.place: Rows = buffers.slots  # where the rows given to the run go
         self.lent = False  # whether the rows given are memory of the caller, who may change them once the run is over
         self.epoch: Epoch | None = None
         self.node_rows: Rows = buffers.slots

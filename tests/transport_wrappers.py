@@ -52,7 +52,7 @@ class LateChannel:
         self.held = [arrival for arrival in self.held if arrival not in now]
         return [now[i] for i in self.rng.permutation(len(now))]
 
-    def wait(self, wait: Wait) -> list[Arrival]:
+    def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
         while not (arrivals := self.test()):
             if not self.held:
                 self.held += self.inner.wait(wait)
@@ -107,7 +107,7 @@ class LossyChannel:
     def test(self) -> list[Arrival]:
         return self._told(self.inner.test())
 
-    def wait(self, wait: Wait) -> list[Arrival]:
+    def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
         return self._told(self.inner.wait(wait))
 
     def _told(self, arrivals: list[Arrival]) -> list[Arrival]:

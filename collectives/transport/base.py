@@ -66,8 +66,14 @@ class Channel(Protocol):
     def test(self) -> list[Arrival]:
         """Return the receives that landed since the last question, without blocking."""
 
-    def wait(self, wait: Wait) -> list[Arrival]:
-        """Return the receives that landed since the last question, at least one of them."""
+    def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
+        """Return the receives that landed since the last question, at least one of them.
+
+        Args:
+            wait: of this call.
+            all_at_once: nothing that this rank does after some of them brings the others about, so that waiting for
+                all of them is allowed, if it costs less.
+        """
 
     def sent(self) -> bool:
         """Return whether the buffers of all posted sends may be written again."""

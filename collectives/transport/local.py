@@ -186,7 +186,7 @@ class LocalChannel:
         with self._world.locked():
             return self._take()
 
-    def wait(self, wait: Wait) -> list[Arrival]:
+    def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
         with self._world.locked():
             while not (arrivals := self._take()) and self._open:
                 self._world.sleep(self._rank, wait)

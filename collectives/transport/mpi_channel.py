@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mpi4py import MPI
 
@@ -12,6 +12,9 @@ from sparsecomm.collectives.transport.waits import Wait
 from sparsecomm.errors import PeerError
 
 _Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
+
+# Messages that take less time to unpack than a rank takes to look for each of them.
+_SMALL_BYTES: Final = 1 << 14
 
 # Sends that were under way when their channel was closed after a failure: MPI may read the buffers until it ends.
 _ABANDONED: list[Any] = []
@@ -34,6 +37,7 @@ class MpiChannel:
         self._recvs = [request for requests in pieces for request in requests]
         self._piece = [(i, j) for i, requests in enumerate(pieces) for j in range(len(requests))]
         self._landing = Landing([[p.size for p in split(byte_view(m.data), max_bytes)] for m in recvs])
+        self._small = sum(m.data.nbytes for m in recvs) <= _SMALL_BYTES
         self._statuses = [MPI.Status() for _ in self._recvs]
         self._posted: list[MPI.Request] = []
         self._closed = False
@@ -67,7 +71,9 @@ class MpiChannel:
     def test(self) -> list[Arrival]:
         return self._arrivals(MPI.Request.Testsome)
 
-    def wait(self, wait: Wait) -> list[Arrival]:
+    def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
+        if all_at_once and self._small and self._landing.num_open == len(self._recvs):
+            return self._wait_for_all(wait)
         # A piece may land without its message being whole.
         arrivals: list[Arrival] = []
         while self._landing.num_open and not arrivals:
@@ -75,6 +81,12 @@ class MpiChannel:
             if not arrivals:
                 wait.idle()
         return arrivals
+
+    def _wait_for_all(self, wait: Wait) -> list[Arrival]:
+        with self._errors:
+            while not MPI.Request.Testall(self._recvs, self._statuses):
+                wait.idle()
+        return self._landed(range(len(self._recvs)))
 
     def sent(self) -> bool:
         with self._errors:
@@ -103,6 +115,9 @@ class MpiChannel:
     def _arrivals(self, some: _Some) -> list[Arrival]:
         with self._errors:
             landed = some(self._recvs, self._statuses) or []
+        return self._landed(landed)
+
+    def _landed(self, landed: Sequence[int]) -> list[Arrival]:
         arrivals = []
         for index, status in zip(landed, self._statuses, strict=False):
             message, piece = self._piece[index]
