@@ -9,20 +9,22 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.blocks import Blocks
+from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import candidates, choose
+from sparsecomm.collectives.strategies import choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
+from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.layout import Layouts
-from sparsecomm.pattern import Remote
 from sparsecomm.plan import RankPlan
+from sparsecomm.plan_cache import PlanCache
 from sparsecomm.product import RankProduct
 from sparsecomm.topology import Topology
 
@@ -81,6 +83,8 @@ class DistMatrix:
         strategy: str | Strategy = "auto",
         width: int = 64,
         wire_dtype: WireDtype = None,
+        plans: PlanCache | None = None,
+        guard: bool = False,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -92,6 +96,9 @@ class DistMatrix:
             strategy: a name, a `Strategy`, or `auto` for the least predicted time at `width`.
             width: columns of X that `auto` predicts for.
             wire_dtype: what rows are rounded to on their way.
+            plans: where plans are looked up and kept; None plans anew.
+            guard: with `auto`, run the two plans predicted fastest against each other and keep the one that is. Sums
+                are then added in an order that depends on times.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -99,7 +106,9 @@ class DistMatrix:
         Note: Collective over comm.
         """
         transport = open_transport(comm)
-        product = plan_rows(rows, layouts, topology, transport, strategy=strategy, width=width)
+        product = plan_rows(
+            rows, layouts, topology, transport, strategy=strategy, width=width, plans=plans, guard=guard
+        )
         matrix = DistMatrix(rows, product, topology, transport, wire_dtype=wire_dtype)
         transport.close()
         return matrix
@@ -296,6 +305,8 @@ def plan_rows(
     *,
     strategy: str | Strategy = "auto",
     width: int = 64,
+    plans: PlanCache | None = None,
+    guard: bool = False,
 ) -> RankProduct:
     """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
 
@@ -305,14 +316,17 @@ def plan_rows(
     Note: Collective over comm.
     """
     transport.agree(_misfit(rows, layouts, topology, transport))
-    remote = Remote.of(rows, layouts, transport.held)
+    planner = RowPlanner(rows, layouts, topology, transport, plans)
     if strategy == "auto":
-        busiest = int(transport.reduce(np.array([rows.nnz], dtype=np.int64), "max")[0])
-        found = candidates(
-            remote, topology, width=width, itemsize=rows.dtype.itemsize, max_rank_nnz=busiest, router=transport
-        )
+        found = planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize)
         strategy = choose(found)
-    return get_strategy(strategy).build_rank(remote, topology, transport)
+        if guard:
+            from sparsecomm.apps.trial import try_plans  # which needs this module
+
+            strategy = try_plans(
+                planner, found, lambda product: DistMatrix(rows, product, topology, transport), width, rows.dtype
+            ).kept
+    return planner.product(get_strategy(strategy))
 
 
 def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:

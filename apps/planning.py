@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sparsecomm.apps.cached_plans import (
+    Counts,
+    cached_counts,
+    cached_product,
+    keep_counts,
+    keep_product,
+    pattern_of_source,
+)
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, passed_over
+from sparsecomm.collectives.strategy import Strategy
+from sparsecomm.cost import CostModel
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.partition.metrics import measure
 from sparsecomm.partition.request import Request
 from sparsecomm.pattern import Remote
+from sparsecomm.plan_cache import PlanCache
 from sparsecomm.product import Product
 from sparsecomm.product_store import save_product
 from sparsecomm.table import Offline
@@ -29,17 +42,19 @@ class Planned:
 
     Args:
         source: the partitioned matrix.
-        remote: its remote nonzeros.
+        remote: finds its remote nonzeros.
         candidates: what the strategies would move.
         late: why the others were not counted.
         product: of the chosen one.
         bounds: what no schedule can be spared.
         width, dtype: what was predicted for.
         seconds: from the partitioned matrix to the proved product.
+        calibration: the measurements that were predicted with, if any.
+        cache: hits and misses in the cache of plans, where one was given.
     """
 
     source: Source
-    remote: Remote
+    remote: Callable[[], Remote]
     candidates: dict[str, Candidate]
     late: dict[str, str]
     product: Product
@@ -47,6 +62,8 @@ class Planned:
     width: int
     dtype: npt.DTypeLike
     seconds: float
+    calibration: Path | None
+    cache: dict[str, int] | None
 
     def to_json(self) -> Json:
         """Return the object of `sparsecomm plan --json`."""
@@ -63,7 +80,9 @@ class Planned:
             self.product.strategy,
             self.bounds,
         )
-        return {"schema": "sparsecomm.plan/1", **shared, "seconds": self.seconds}
+        calibration = str(self.calibration) if self.calibration else None
+        more = {"calibration": calibration, "cache": self.cache, "seconds": self.seconds}
+        return {"schema": "sparsecomm.plan/1", **shared, **more}
 
     def save(self, path: Path) -> str:
         """Write a product directory and return the fingerprint of the product.
@@ -71,7 +90,7 @@ class Planned:
         Raises:
             InputError: `path` exists and is not a directory that this library wrote.
         """
-        return save_product(path, self.product, self.remote, self.source.info.to_json(), self.source.method)
+        return save_product(path, self.product, self.remote(), self.source.info.to_json(), self.source.method)
 
 
 def judge_partition(source: Source, topology: Topology, request: Request | None = None) -> Json:
@@ -101,32 +120,56 @@ def plan_source(
     strategy: str = "auto",
     width: int = 64,
     dtype: npt.DTypeLike = np.float32,
+    calibration: Path | None = None,
+    plans: PlanCache | None = None,
     say: Say = quiet,
 ) -> Planned:
-    """Count every strategy for a partitioned matrix, build the one asked for, and prove it.
+    """Count every strategy for a partitioned matrix, build the one asked for, and prove it; or find it in a cache.
 
     Raises:
         InputError: the partition is for another number of ranks, or there is no such strategy.
     """
     begin = time.perf_counter()
+    cost = CostModel.calibrated(topology, calibration) if calibration else CostModel(topology)
+    known, plans = plans is not None, plans or PlanCache(None)
+    pattern = pattern_of_source(source)
+    remote = functools.cache(lambda: _find_remote(source, topology, say))
+    counts = cached_counts(plans, pattern, topology, strategy)
+    if counts is None:
+        counts = Counts.of(remote(), topology, Offline(topology.num_ranks), strategy, say)
+        keep_counts(plans, pattern, topology, strategy, counts)
+    found = counts.candidates(cost, width, np.dtype(dtype).itemsize)
+    chosen = choose(found, strategy)
+    product = cached_product(plans, pattern, topology, chosen, source.layouts)
+    if product is None:
+        product = _build(chosen, remote(), topology, say)
+        keep_product(plans, pattern, topology, chosen, product)
+    seconds = time.perf_counter() - begin
+    return Planned(
+        source,
+        remote,
+        found,
+        counts.late,
+        product,
+        counts.bounds,
+        width,
+        dtype,
+        seconds,
+        calibration,
+        plans.to_json() if known else None,
+    )
+
+
+def _find_remote(source: Source, topology: Topology, say: Say) -> Remote:
     say("finding what has to move")
     remote = Remote.of(source.matrix, source.layouts)
     check_ranks(remote, topology)
-    say("counting the strategies")
-    found = candidates(
-        remote,
-        topology,
-        width=width,
-        itemsize=np.dtype(dtype).itemsize,
-        max_rank_nnz=int(source.loads().nnz.max(initial=0)),
-        asked=strategy,
-    )
-    late = passed_over(remote, topology, Offline(topology.num_ranks), strategy)
-    chosen = choose(found, strategy)
-    say("computing lower bounds")
-    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
+    return remote
+
+
+def _build(chosen: Strategy, remote: Remote, topology: Topology, say: Say) -> Product:
     say(f"building {chosen.name}")
     product = chosen.build(remote, topology)
     say(f"proving {chosen.name}")
     product.verify(remote)
-    return Planned(source, remote, found, late, product, bounds, width, dtype, time.perf_counter() - begin)
+    return product

@@ -14,24 +14,27 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.apps.transposed import TransposedMatrix
+from sparsecomm.apps.trial import try_plans
+from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import Candidate, candidates, choose, passed_over
+from sparsecomm.collectives.strategies import Candidate, choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.cost import CostModel
 from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.io.csr import canonical
 from sparsecomm.matrix_store import load_matrix, renumber
 from sparsecomm.partition.registry import Partitioner, partition_rows
-from sparsecomm.pattern import Remote
+from sparsecomm.plan_cache import PlanCache
 from sparsecomm.product import RankProduct
 from sparsecomm.topology import Topology
-from sparsecomm.volume import bounds_of
 
 # Largest max |Y - ref| / (|A||X|) that counts as right, by bytes of a real number: many times what rounding gives.
 TOLERANCE: Final = {4: 1e-5, 8: 1e-12}
@@ -52,6 +55,9 @@ class SpmmOptions:
     repeat: int = 1
     one_based: bool = False
     seed: int = 0
+    calibration: Path | None = None
+    plans: PlanCache | None = None
+    guard: bool = False
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -95,29 +101,52 @@ def _plan(
     options: SpmmOptions, share: Share, topology: Topology, transport: Transport, plan: ReadyPlan | None, say: Say
 ) -> tuple[Json, dict[str, Candidate], RankProduct]:
     """Count every strategy in the job, and make or take the product of the chosen one."""
-    say("counting the strategies")
-    remote = Remote.of(share.rows, share.layouts, transport.held)
-    busiest = int(transport.reduce(np.array([share.rows.nnz], dtype=np.int64), "max")[0])
-    itemsize = np.dtype(options.dtype).itemsize
+    planner = RowPlanner(share.rows, share.layouts, topology, transport, options.plans, say)
     asked = plan.header["strategy"] if plan else options.strategy
-    found = candidates(
-        remote,
-        topology,
-        width=options.width,
-        itemsize=itemsize,
-        max_rank_nnz=busiest,
-        router=transport,
-        asked=asked,
-    )
-    late = passed_over(remote, topology, transport, asked)
-    say("computing lower bounds")
-    bounds = bounds_of(remote, topology, transport)
-    chosen = get_strategy(plan.header["strategy"]) if plan else choose(found, options.strategy)
-    say(f"building {chosen.name}" if plan is None else f"taking {chosen.name} from {plan.path}")
-    product = plan.product if plan else chosen.build_rank(remote, topology, transport)
+    cost = _cost(options.calibration, topology, transport)
+    found = planner.candidates(asked, cost, options.width, np.dtype(options.dtype).itemsize)
+    chosen, trial = choose(found, asked), None
+    if options.guard and asked == "auto":
+        dtype = np.dtype(options.dtype)
+
+        def make(product: RankProduct) -> DistMatrix:
+            return DistMatrix(share.rows, product, topology, transport)
+
+        say("trying the two best plans")
+        trial = try_plans(planner, found, make, options.width, dtype)
+        chosen = get_strategy(trial.kept)
+    if plan is not None:
+        say(f"taking {chosen.name} from {plan.path}")
+    product = plan.product if plan else planner.product(chosen)
+    counts = planner.counts(asked)
     partition = share.partition_json(topology, transport)
-    report = plan_json(share.info, topology, partition, options.width, options.dtype, found, late, chosen.name, bounds)
-    return report, found, product
+    report = plan_json(
+        share.info,
+        topology,
+        partition,
+        options.width,
+        options.dtype,
+        found,
+        counts.late,
+        chosen.name,
+        counts.bounds,
+    )
+    calibration = str(options.calibration) if options.calibration else None
+    cache = transport.bcast(options.plans.to_json() if options.plans else None)
+    return (
+        report | {"calibration": calibration, "cache": cache, "guard": trial.to_json() if trial else None},
+        found,
+        product,
+    )
+
+
+def _cost(path: Path | None, topology: Topology, transport: Transport) -> CostModel:
+    """Return the model of a topology, with what was measured where rank 0 finds the file.
+
+    Note: Collective over comm.
+    """
+    measured = transport.bcast(on_root(transport, lambda: Calibration.load(path) if path else None))
+    return measured.model(topology) if measured else CostModel(topology)
 
 
 def _prove(matrix: DistMatrix, topology: Topology) -> None:

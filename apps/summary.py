@@ -72,6 +72,8 @@ def candidate_json(candidate: Candidate, topology: Topology, width: int, itemsiz
         "max_node_rows": {"in": int(volume.max_group_in[-1]), "out": int(volume.max_group_out[-1])},
         "max_rank_bytes": volume.max_rank_buffer * width * itemsize,
         "predicted_s": candidate.estimate.total_s,
+        "predicted_parts_s": candidate.estimate.parts(names),
+        "limit": candidate.estimate.limit(names),
     }
 
 

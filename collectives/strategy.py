@@ -128,6 +128,15 @@ def strategy_names() -> list[str]:
     return [*_BUILT_IN, *(name for name in _STRATEGIES if name not in _BUILT_IN)]
 
 
+def is_built_in(*strategies: str | Strategy) -> bool:
+    """Say whether all of these are strategies of the library, which a name stands for in every process."""
+    names = [one for one in strategies if isinstance(one, str)]
+    others = [one for one in strategies if isinstance(one, Strategy)]
+    return {*names, *(one.name for one in others)} <= {*_BUILT_IN} and all(
+        _STRATEGIES.get(one.name) is one for one in others
+    )
+
+
 def get_strategy(strategy: str | Strategy) -> Strategy:
     """Return the strategy of that name, or the one given.
 

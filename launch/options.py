@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sparsecomm.errors import InputError
+
+if TYPE_CHECKING:
+    from sparsecomm.plan_cache import PlanCache
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -21,8 +24,10 @@ def add_matrix(parser: argparse.ArgumentParser, help_text: str = "a file or a ge
     parser.add_argument("--one-based", action="store_true", help="the edge list counts vertices from 1")
 
 
-def add_topology(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument("-t", "--topology", metavar="TOPOLOGY", required=required, help="the machine, see below")
+def add_topology(parser: argparse.ArgumentParser, *, required: bool, several: bool = False) -> None:
+    action = "append" if several else "store"
+    help_text = "the machine, see below" + ("; with --what-if any number of them" if several else "")
+    parser.add_argument("-t", "--topology", metavar="TOPOLOGY", required=required, action=action, help=help_text)
 
 
 def add_planning(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,23 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-k", "--width", type=int, default=64, help="columns of X (64)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of values and of X (float32)")
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration", metavar="FILE", type=Path, help="predict with what `sparsecomm calibrate -o FILE` measured"
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-cache", action="store_true", help="plan anew, and keep nothing for the next time")
+
+
+def plan_cache(args: argparse.Namespace) -> PlanCache | None:
+    """Return the cache of plans that the environment asks for, unless the user wants none."""
+    from sparsecomm.plan_cache import PlanCache
+
+    return None if args.no_cache else PlanCache.of(os.environ)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

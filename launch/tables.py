@@ -23,27 +23,35 @@ _WIDE: Final = 200  # columns; a table takes what it needs of them
 
 def show_plan(report: Json) -> None:
     """Print what every strategy would move, and which was chosen."""
-    console = _console()
+    console = make_console()
     _show_header(console, report)
     _show_strategies(console, report, report["chosen"], {})
     _show_bounds(console, report)
-    console.print(f"planned in {report['seconds']:.2f} s")
+    _show_prediction(console, report)
+    hits = (report["cache"] or {}).get("hits", 0)
+    console.print(f"planned in {report['seconds']:.2f} s" + (f", {hits} of its parts from the cache" if hits else ""))
 
 
 def show_spmm(report: Json) -> None:
     """Print what every strategy would move, how long the chosen one took, and whether it was right."""
-    console = _console()
+    console = make_console()
     _show_header(console, report)
     median = report["time_s"]["median"]
     _show_strategies(console, report, report["chosen"], {report["chosen"]: median})
     _show_bounds(console, report)
+    _show_prediction(console, report)
+    if report["guard"]:
+        tried = ", ".join(f"{name} {seconds(value)}" for name, value in report["guard"]["seconds"].items())
+        when = "as measured before" if report["guard"]["cached"] else "measured now"
+        console.print(f"tried {tried}: kept {report['guard']['kept']}, {when}")
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
     console.print(f"{what} on {_counted(report['ranks'], 'rank')}: {times}")
-    console.print(
-        f"predicted times are for the machine that topology {report['topology']['name']} describes; "
-        "measured times are of this machine"
-    )
+    if report["calibration"] is None:
+        console.print(
+            f"predicted times are for the machine that topology {report['topology']['name']} describes; "
+            "measured times are of this machine"
+        )
     console.print("executed rows, bytes and messages of every level equal the plan")
     if report["verified"] is not None:
         verdict = "verified against scipy" if report["verified"] else "WRONG: differs from scipy"
@@ -53,7 +61,7 @@ def show_spmm(report: Json) -> None:
 
 def show_partition(report: Json) -> None:
     """Print balance and the volumes that the partition leaves."""
-    console = _console()
+    console = make_console()
     _show_header(console, report)
     console.print(_metrics_table(report))
     _show_strategies(console, report, "", {})
@@ -62,7 +70,7 @@ def show_partition(report: Json) -> None:
 
 def show_resharded(report: Json) -> None:
     """Print balance and the rows that a gather moves."""
-    console = _console()
+    console = make_console()
     _show_header(console, report)
     for level, rows in report["gather_rows"].items():
         console.print(f"{level}: {rows:,} rows of X")
@@ -93,7 +101,7 @@ def show_nodes(product: Product) -> None:
     order = np.argsort(-np.maximum(num_in, num_out), kind="stable")[:20]
     for node in order:
         table.add_row(*(f"{int(value):,}" for value in (node, ranks[node], num_in[node], num_out[node])))
-    _console().print(table)
+    make_console().print(table)
     if topology.num_nodes > order.size:
         print(f"and {topology.num_nodes - order.size} nodes with fewer")
 
@@ -105,13 +113,13 @@ def show_topology(topology: Topology) -> None:
         table.add_column(name, justify="left" if name == "level" else "right")
     for number, level in enumerate(topology.levels):
         table.add_row(*_level_row(topology, number, level))
-    console = _console()
+    console = make_console()
     console.print(table)
     if topology.num_ranks <= 64:
         console.print(_tree(topology))
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """Return a console that prints names as they are: `er:100:8` holds what rich takes for an emoji."""
     width = None if sys.stdout.isatty() else _WIDE  # rich takes a file or a pipe for a terminal of 80 columns
     return _Console(width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -223,6 +231,18 @@ def _show_bounds(console: Console, report: Json) -> None:
         f"{network} rows: two-party minimum {minimum:,}, lower bound {lower['network']:,} "
         f"(busiest node {lower['busiest_node']:,})"
     )
+
+
+def _show_prediction(console: Console, report: Json) -> None:
+    """Print what the predicted time of the chosen strategy is made of, the largest part first."""
+    entry = report["strategies"][report["chosen"]]
+    parts = sorted(entry["predicted_parts_s"].items(), key=lambda part: -part[1])
+    shown = " + ".join(f"{name} {seconds(value)}" for name, value in parts if value)
+    hidden = sum(entry["predicted_parts_s"].values()) - entry["predicted_s"]
+    shown += f" - {seconds(hidden)} side by side" if hidden > 1e-9 * entry["predicted_s"] else ""
+    console.print(f"predicted {seconds(entry['predicted_s'])}" + (f" = {shown}" if shown else ""))
+    if report["calibration"]:
+        console.print(f"predicted with what was measured, {report['calibration']}")
 
 
 def _node_rows(product: Product) -> tuple[Any, Any]:

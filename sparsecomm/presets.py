@@ -1,8 +1,8 @@
 """Topologies by name: plain ones, and machines with published figures.
 
 Bandwidths are bytes per second of one port in one direction, as published; what is not published says "assumed".
-All latencies are assumed: one round figure for each class of link, the same for every machine, so that they never
-decide between two machines.
+All latencies, and the time to start a kernel, are assumed: one round figure for each class of link, the same for every
+machine, so that they never decide between two machines.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 
 from sparsecomm.errors import InputError
-from sparsecomm.topology import MAX_RANKS, Level, Topology, make_tree
+from sparsecomm.topology import MAX_RANKS, Device, Level, Topology, make_tree
 from sparsecomm.topology_toml import read_toml
 
 _INSIDE_S: Final = 2e-6  # assumed: between GPUs that are linked directly
 _ACROSS_S: Final = 3e-6  # assumed: between the sockets or packages of a node
 _NETWORK_S: Final = 5e-6  # assumed: between nodes
+_LAUNCH_S: Final = 5e-6  # assumed: starting a kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +31,36 @@ class Machine:
     Args:
         levels: inner to outer; the last two are the node and the network.
         sizes: ranks in a group of every level but the network, inner to outer; one rank is one GPU.
+        device: that GPU.
     """
 
     levels: tuple[Level, ...]
     sizes: tuple[int, ...]
+    device: Device
 
 
 # Summit: 2 sockets of 3 V100. NVLink 2 x 25 GB/s between any two GPUs of a socket (a GPU leaves by two ports, one to
 # each of the others), X-Bus 64 GB/s both ways, two EDR InfiniBand rails of 100 Gb/s.
 # Source: OLCF Summit User Guide; wikichip "POWER9"; chart of github.com/merthidayetoglu/Bisection_Bandwidth_Tester.
+# Long messages straight out of GPU memory reached 18 to 26 GB/s a node of 50 both ways, by that chart: 5.5 a port in
+# one direction, so that staging through the host wins. HBM2 900 GB/s (NVIDIA, "Tesla V100 GPU Architecture"); NVLink to
+# the host 2 x 25 GB/s (Summit User Guide).
 _SUMMIT: Final = Machine(
     levels=(
         Level("socket", _INSIDE_S, 50e9, ports=2, load_store=True),
         Level("node", _ACROSS_S, 32e9, ports=1, load_store=True),
-        Level("network", _NETWORK_S, 12.5e9, ports=2),
+        Level("network", _NETWORK_S, 12.5e9, ports=2, direct_Bps=5.5e9),
     ),
     sizes=(3, 6),
+    device=Device("V100", 900e9, _LAUNCH_S, 50e9),
 )
 
 # Frontier: 4 MI250X packages of 2 dies (GCDs); one die is one GPU and one rank. Inside a package 200 GB/s; between
 # packages 50 to 100 GB/s "based on the number of Infinity Fabric connections", which are of 50 GB/s each; four
 # Slingshot NICs of 200 Gb/s (25 GB/s) a node, 100 GB/s in all.
 # Source: OLCF Frontier User Guide, "Frontier Compute Nodes" and "System Interconnect"; link of 50 GB/s: ROCm
-# documentation, "MI250 microarchitecture". Two links out of a package at once is assumed.
+# documentation, "MI250 microarchitecture". Two links out of a package at once is assumed. Memory 3.2 TB/s a package,
+# and 36 GB/s from each die to the host, in one direction (Frontier User Guide).
 _FRONTIER: Final = Machine(
     levels=(
         Level("package", _INSIDE_S, 200e9, ports=1, load_store=True),
@@ -60,28 +68,33 @@ _FRONTIER: Final = Machine(
         Level("network", _NETWORK_S, 25e9, ports=4),
     ),
     sizes=(2, 8),
+    device=Device("MI250X die", 1.6e12, _LAUNCH_S, 36e9),
 )
 
 # Perlmutter, GPU nodes: 1 EPYC and 4 A100, four third-generation NVLinks between each pair, 25 GB/s per link and
 # direction: 100 GB/s by each of three ports. Four Slingshot 11 NICs a node of 200 Gb/s.
-# Source: NERSC documentation, "Perlmutter Architecture" (docs.nersc.gov/systems/perlmutter/architecture).
+# Source: NERSC documentation, "Perlmutter Architecture" (docs.nersc.gov/systems/perlmutter/architecture). HBM2 of the
+# A100 of 40 GB 1,555 GB/s (the same page); PCIe 4.0 x16 to the host, 31.5 GB/s by its standard.
 _PERLMUTTER: Final = Machine(
     levels=(
         Level("node", _INSIDE_S, 100e9, ports=3, load_store=True),
         Level("network", _NETWORK_S, 25e9, ports=4),
     ),
     sizes=(4,),
+    device=Device("A100", 1.555e12, _LAUNCH_S, 31.5e9),
 )
 
 # DGX H100: 8 H100 behind four NVSwitches, so that any pair has all 18 NVLinks of a GPU: 900 GB/s both ways, 450 in
 # one. Eight single-port ConnectX-7 of 400 Gb/s for the compute network.
-# Source: NVIDIA DGX H100 User Guide, "Network Modules"; NVIDIA, "Introducing NVIDIA HGX H100".
+# Source: NVIDIA DGX H100 User Guide, "Network Modules"; NVIDIA, "Introducing NVIDIA HGX H100". HBM3 3.35 TB/s (NVIDIA
+# H100 data sheet, SXM); PCIe 5.0 x16 to the host, 63 GB/s by its standard.
 _DGX_H100: Final = Machine(
     levels=(
         Level("node", _INSIDE_S, 450e9, ports=1, load_store=True),
         Level("network", _NETWORK_S, 50e9, ports=8),
     ),
     sizes=(8,),
+    device=Device("H100", 3.35e12, _LAUNCH_S, 63e9),
 )
 
 MACHINES: Final = {"summit": _SUMMIT, "frontier": _FRONTIER, "perlmutter": _PERLMUTTER, "dgx-h100": _DGX_H100}
@@ -125,7 +138,7 @@ def _machine(kind: str, argument: str, spec: str) -> Topology:
     num_ranks = machine.sizes[-1] * _number(argument, spec, f"{kind}:N")
     _check_size(num_ranks, spec)
     ranks = np.arange(num_ranks)
-    return make_tree(spec, machine.levels, [ranks // size for size in machine.sizes])
+    return make_tree(spec, machine.levels, [ranks // size for size in machine.sizes], machine.device)
 
 
 def _uniform(argument: str, spec: str) -> Topology:

@@ -63,7 +63,7 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header, p
                 product.strategy, *shards, product.multiplier[bounds[p] : bounds[p + 1]], product.layouts
             )
             hashes[p] = shard.hash()
-            _save_shard(rank_folder(folder, p), shard)
+            save_shard(rank_folder(folder, p), shard)
         save_layouts(folder, product.layouts)
         header = {
             "strategy": product.strategy,
@@ -147,7 +147,7 @@ def load_rank_product(path: Path, header: Header, rank: int) -> RankProduct:
     """
     layouts, folder = load_layouts(path, header), rank_folder(path, rank)
     try:
-        shard = _load_shard(folder, header["strategy"], rank, layouts)
+        shard = load_shard(folder, header["strategy"], rank, layouts)
         intact = f"{shard.hash():016x}" == header["hashes"][rank]
     except InputError:
         raise
@@ -173,7 +173,8 @@ def load_product(path: Path) -> Product:
     return Product(header["strategy"], gather, scatter, multiplier, shards[0].layouts)
 
 
-def _save_shard(folder: Path, shard: RankProduct) -> None:
+def save_shard(folder: Path, shard: RankProduct) -> None:
+    """Write the part of one rank; layouts and hashes are the header's."""
     save_arrays(folder, "product", {"multiplier": shard.multiplier})
     for name, plan in (("gather", shard.gather), ("scatter", shard.scatter)):
         sides = [(number, side, stage) for number, stage in enumerate(plan.stages) for side in (_SEND, _RECV)]
@@ -189,7 +190,12 @@ def _save_shard(folder: Path, shard: RankProduct) -> None:
         save_arrays(folder, name, arrays)
 
 
-def _load_shard(folder: Path, strategy: str, rank: int, layouts: Layouts) -> RankProduct:
+def load_shard(folder: Path, strategy: str, rank: int, layouts: Layouts) -> RankProduct:
+    """Map what `save_shard` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
     gather = _load_plan(folder, "gather", rank, layouts.cols.own_rows(rank))
     scatter = _load_plan(folder, "scatter", rank, layouts.rows.own_rows(rank))
     return RankProduct(strategy, gather, scatter, load_indices(folder, "product", "multiplier"), layouts)

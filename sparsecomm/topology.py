@@ -29,6 +29,8 @@ class Level:
         bandwidth_Bps: bytes per second of one port, in one direction.
         ports: ports through which one child group (a rank, a socket, a node) leaves at this level.
         load_store: whether ranks can read each other's memory in place at this level.
+        direct_Bps: what one port reaches when it reads and writes GPU memory itself, where that is less than
+            `bandwidth_Bps`; 0 where it is not.
 
     Raises:
         InputError: a number is not one, or out of range.
@@ -39,14 +41,51 @@ class Level:
     bandwidth_Bps: float
     ports: int = 1
     load_store: bool = False
+    direct_Bps: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, least in (("latency_s", self.latency_s, 0.0), ("bandwidth_Bps", self.bandwidth_Bps, 1.0)):
-            if not isinstance(value, int | float) or not least <= value < math.inf:
-                raise InputError(f"level {self.name!r}: {name} is {value!r}; give a number of at least {least:g}")
+        for name, least in (("latency_s", 0.0), ("bandwidth_Bps", 1.0), ("direct_Bps", 0.0)):
+            check_number(f"level {self.name!r}", name, getattr(self, name), least)
         if not isinstance(self.ports, int) or self.ports < 1:
             raise InputError(f"level {self.name!r}: ports is {self.ports!r}; give a whole number of at least 1")
 
+
+def check_number(owner: str, name: str, value: object, least: float) -> None:
+    """Refuse what is no finite number of at least `least`.
+
+    Raises:
+        InputError: naming the owner and the entry.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+        raise InputError(f"{owner}: {name} is {value!r}; give a number of at least {least:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What holds the rows of one rank and multiplies them.
+
+    Args:
+        name: `core`, `V100`, ...
+        memory_Bps: bytes per second at which one rank reads and writes its memory.
+        launch_s: seconds to start a kernel; 0 where none is started.
+        host_Bps: bytes per second between the device and the memory of its host, in one direction; 0 where rows are in
+            the host's memory already.
+
+    Raises:
+        InputError: a number is not one, or out of range.
+    """
+
+    name: str
+    memory_Bps: float
+    launch_s: float = 0.0
+    host_Bps: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("memory_Bps", 1.0), ("launch_s", 0.0), ("host_Bps", 0.0)):
+            check_number(f"device {self.name!r}", name, getattr(self, name), least)
+
+
+CORE: Final = Device("core", 10e9)  # one core of a current server streaming from DRAM; assumed until calibrated
 
 # One round figure for each class of link, assumed; `sparsecomm calibrate` is to replace them by measurements.
 _NODE = Level("node", 2e-6, 50e9, ports=1, load_store=True)
@@ -62,6 +101,7 @@ class Topology:
         levels: inner to outer; a copy belongs to the innermost level whose group holds both its ends.
         groups: (num_levels, num_ranks) int32; `groups[l, p]` is the group of level l that rank p is in. Groups of
             a level lie inside groups of the next, and the outermost level is one group. They may have any sizes.
+        device: of every rank.
 
     Example:
         >>> topology = Topology.parse("nodes:3,1")
@@ -74,6 +114,7 @@ class Topology:
     name: str
     levels: tuple[Level, ...]
     groups: IntRank
+    device: Device = CORE
     _lane: IntRank = field(init=False, repr=False)
     _members: IntRank = field(init=False, repr=False)
     _start: tuple[IntRank, ...] = field(init=False, repr=False)
@@ -172,6 +213,7 @@ class Topology:
             "name": self.name,
             "levels": [asdict(level) for level in self.levels],
             "groups": self.groups[:-1].tolist(),
+            "device": asdict(self.device),
         }
 
     @staticmethod
@@ -184,7 +226,8 @@ class Topology:
         try:
             levels = tuple(Level(**level) for level in data["levels"])
             inner = np.asarray(data["groups"], dtype=np.int64)
-            return make_tree(str(data["name"]), levels, list(inner))
+            device = Device(**data["device"]) if "device" in data else CORE
+            return make_tree(str(data["name"]), levels, list(inner), device)
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise InputError(f"not the description of a topology: {err}") from err
 
@@ -259,8 +302,10 @@ def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
             raise InputError(f"topology {name!r}: a group lies in two groups of the next level")
 
 
-def make_tree(name: str, levels: tuple[Level, ...], inner: list[np.ndarray[Any, Any]]) -> Topology:
+def make_tree(
+    name: str, levels: tuple[Level, ...], inner: list[np.ndarray[Any, Any]], device: Device = CORE
+) -> Topology:
     """Make a topology from `rank_to_group` of every level but the outermost, inner to outer, however numbered."""
     if not inner:
         raise InputError(f"topology {name!r} has only the outermost level; give at least two")
-    return Topology(name, levels, np.stack([*inner, np.zeros_like(inner[0])]))
+    return Topology(name, levels, np.stack([*inner, np.zeros_like(inner[0])]), device)

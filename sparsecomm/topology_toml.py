@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from sparsecomm.errors import InputError
-from sparsecomm.topology import MAX_RANKS, Level, Topology, make_tree
+from sparsecomm.topology import CORE, MAX_RANKS, Device, Level, Topology, make_tree
 from sparsecomm.typing import IntRank
 
 _NEEDS: Final = "it needs `tree` (or `groups`) and `[[levels]]`, see docs/topology.md"
@@ -21,6 +21,7 @@ def read_toml(path: Path) -> Topology:
 
     That is either `tree`, nested lists whose leaves count the ranks of an innermost group, or, where neighbours in
     the tree have no neighbouring numbers, `groups`: the group of every rank, for every level but the outermost.
+    `[device]` says what holds the rows of a rank; without it that is a core.
 
     Raises:
         InputError: there is no such file, or it does not describe a topology.
@@ -28,7 +29,8 @@ def read_toml(path: Path) -> Topology:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         levels = tuple(Level(**level) for level in data["levels"])
-        return make_tree(str(data.get("name", path.stem)), levels, _read_groups(data, len(levels)))
+        device = Device(**data["device"]) if "device" in data else CORE
+        return make_tree(str(data.get("name", path.stem)), levels, _read_groups(data, len(levels)), device)
     except FileNotFoundError:
         raise InputError(f"no topology file {path}") from None
     except (KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError) as err:
@@ -78,6 +80,9 @@ def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
 def to_toml(topology: Topology) -> str:
     """Return a text that `read_toml` makes the same topology of."""
     lines = [f"name = {_text(topology.name)}", _write_groups(topology)]
+    if topology.device != CORE:
+        lines += ["", "[device]", f"name = {_text(topology.device.name)}"]
+        lines += [f"{key} = {float(getattr(topology.device, key))!r}" for key in ("memory_Bps", "launch_s", "host_Bps")]
     for level in topology.levels:
         lines += [
             "",
@@ -88,6 +93,7 @@ def to_toml(topology: Topology) -> str:
             f"ports = {level.ports}",
             f"load_store = {str(level.load_store).lower()}",
         ]
+        lines += [f"direct_Bps = {float(level.direct_Bps)!r}"] * bool(level.direct_Bps)
     return "\n".join(lines) + "\n"
 
 

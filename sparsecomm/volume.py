@@ -28,6 +28,7 @@ class Volume:
         max_group_in, max_group_out: rows into and out of the busiest child group of the level (at the innermost
             level a rank, at the outermost a node).
         max_rank_buffer: rows of slots and message buffers on the fullest rank (one number, all levels together).
+        num_stages: stages in which anything moves.
     """
 
     rows: IntGlobal
@@ -37,6 +38,7 @@ class Volume:
     max_group_in: IntGlobal
     max_group_out: IntGlobal
     max_rank_buffer: int
+    num_stages: int
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Volume) and all(
@@ -82,7 +84,15 @@ def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Vol
         frozen(_busiest_group(rows_in, topology, router)),
         frozen(_busiest_group(rows_out, topology, router)),
         int(router.reduce(buffer.max(keepdims=True), "max")[0]),
+        sum(_num_stages(move.copies["stage"], router) for move in moves),
     )
+
+
+def _num_stages(stage: IntRank, router: Router) -> int:
+    """Return in how many stages any rank has copies."""
+    most = int(router.reduce(np.array([stage.max(initial=-1)], dtype=np.int64), "max")[0])
+    here = np.bincount(stage, minlength=most + 2) > 0
+    return int(np.count_nonzero(router.reduce(here, "max")))
 
 
 def _messages(moves: Moves) -> Table:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# A plan found in the user's cache would hide what planning does today.
+os.environ["SPARSECOMM_CACHE"] = ""
 
 ROOT = Path(__file__).resolve().parents[1]
 BODIES = ROOT / "tests" / "mpi" / "bodies"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sparsecomm.errors import InputError
 from sparsecomm.launch.options import (
     Parsers,
+    add_cache,
+    add_calibration,
     add_json,
     add_matrix,
     add_planning,
     add_topology,
     check_planning,
     is_rank_0,
+    plan_cache,
     print_json,
 )
 
@@ -20,17 +24,69 @@ from sparsecomm.launch.options import (
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser = commands.add_parser("plan", help="count all strategies, build and show the chosen one, predict")
     add_matrix(parser, "a file, a generator (see below), or a partition directory")
-    add_topology(parser, required=True)
+    add_topology(parser, required=True, several=True)
     add_planning(parser)
+    add_calibration(parser)
+    add_cache(parser)
     parser.add_argument("--show", choices=["nodes", "stages"], help="also show the rows of every node, or every stage")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the plan, one shard per rank")
     add_json(parser)
+    parser.add_argument("--what-if", action="store_true", help="build nothing; compare machines, see docs/what_if.md")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=V[,V...]",
+        action="append",
+        default=[],
+        help="with --what-if: change LEVEL.bandwidth, .latency, .ports, device.memory, width, ...; 2x multiplies",
+    )
+    parser.add_argument("--weak", action="store_true", help="with --what-if: a generator's matrix grows with the ranks")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     if not is_rank_0():
         return 0
+    return _compare(args) if args.what_if else _plan(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Predict every case of --what-if."""
+    if args.show or args.output:
+        raise InputError("--what-if builds no plan to show or to write; leave --show and -o out")
+    if args.calibration:
+        raise InputError("--what-if predicts for other machines than the one measured; leave --calibration out")
+    from sparsecomm.apps.settings import Setting
+    from sparsecomm.apps.what_if import WhatIf, what_if
+    from sparsecomm.launch.freed_memory import keep_freed_memory
+    from sparsecomm.launch.progress import Progress
+    from sparsecomm.launch.what_if_table import show_what_if
+
+    names = () if args.strategy == "auto" else tuple(args.strategy.split(","))
+    check_planning(argparse.Namespace(**{**vars(args), "strategy": "auto"}))
+    asked = WhatIf(
+        args.matrix,
+        args.topology,
+        [Setting.parse(text) for text in args.set],
+        names,
+        args.width,
+        args.partition,
+        args.dtype,
+        args.one_based,
+        args.weak,
+    )
+    keep_freed_memory()
+    with Progress() as say:
+        report = what_if(asked, say)
+    if args.json:
+        print_json(report)
+    else:
+        show_what_if(report)
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    if len(args.topology) > 1 or args.set or args.weak:
+        raise InputError("several topologies, --set and --weak compare machines; add --what-if")
     check_planning(args)
     from sparsecomm.apps.planning import plan_source
     from sparsecomm.apps.source import load_source
@@ -43,13 +99,22 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_replaceable(args.output, KIND)
-    topology = Topology.parse(args.topology)
+    topology = Topology.parse(args.topology[0])
     keep_freed_memory()
     with Progress() as say:
         source = load_source(
             args.matrix, topology, method=args.partition, dtype=args.dtype, one_based=args.one_based, say=say
         )
-        planned = plan_source(source, topology, strategy=args.strategy, width=args.width, dtype=args.dtype, say=say)
+        planned = plan_source(
+            source,
+            topology,
+            strategy=args.strategy,
+            width=args.width,
+            dtype=args.dtype,
+            calibration=args.calibration,
+            plans=plan_cache(args),
+            say=say,
+        )
         if args.output is not None:
             say(f"writing {args.output}")
             planned.save(args.output)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sparsecomm.errors import InputError
 from sparsecomm.launch.options import (
     Parsers,
+    add_cache,
+    add_calibration,
     add_json,
     add_matrix,
     add_planning,
     add_topology,
     check_matrix,
     check_planning,
+    plan_cache,
     print_json,
     reader_may_leave,
 )
@@ -32,6 +35,8 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     add_matrix(parser, "a file, a generator (see below), or a partition directory")
     add_topology(parser, required=False)
     add_planning(parser)
+    add_calibration(parser)
+    add_cache(parser)
     parser.add_argument("--transpose", action="store_true", help="multiply with A.T")
     parser.add_argument("-n", "--ranks", type=int, help="start this many ranks here (those of the topology, or 1)")
     parser.add_argument(
@@ -41,6 +46,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
         help="processes; processes that read each other's memory inside a node; or threads of one (mpi)",
     )
     parser.add_argument("--plan", metavar="DIR", type=Path, help="use the plan that `sparsecomm plan -o DIR` wrote")
+    parser.add_argument(
+        "--guard", action="store_true", help="with -s auto: run the two plans predicted fastest, keep the faster"
+    )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
     parser.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
@@ -91,6 +99,8 @@ def _check_options(args: argparse.Namespace) -> None:
 
     check_planning(args)
     check_deadline(args.deadline or 0)
+    if args.guard and (args.strategy != "auto" or args.plan is not None):
+        raise InputError("--guard chooses between two plans; leave it out, or -s and --plan")
     if args.repeat < 1:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
@@ -187,6 +197,9 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         check=args.check,
         repeat=args.repeat,
         one_based=args.one_based,
+        calibration=args.calibration,
+        plans=plan_cache(args),
+        guard=args.guard,
     )
 
 

@@ -36,6 +36,11 @@ SHARED = {
             "max_node_rows": {"in": int, "out": int},
             "max_rank_bytes": int,
             "predicted_s": float,
+            "predicted_parts_s": {
+                **{f"{level} {part}": float for level in LEVELS for part in ("latency", "rank port", "staging")},
+                **dict.fromkeys(("network node port", "pack", "launch", "product"), float),
+            },
+            "limit": str,
         }
         for name in strategy_names()
     },
@@ -54,9 +59,10 @@ PARTITION = {
         "predicted_s": float,
     },
 }
-PLAN = {**SHARED, "chosen": str, "seconds": float}
+PLAN = {**SHARED, "chosen": str, "calibration": type(None), "cache": type(None), "seconds": float}
 SPMM = {
     **PLAN,
+    "guard": type(None),
     "ranks": int,
     "transpose": bool,
     "executed": {
@@ -121,6 +127,9 @@ def test_volumes_of_plan_by_brute_force() -> None:
         assert entry["bytes"] == {level: count * 16 * 8 for level, count in entry["rows"].items()}
         assert entry["rows"]["network"] >= report["lower_bound"]["network"]
     assert direct["max_node_rows"] == {"in": max(i for i, _ in by_node), "out": max(o for _, o in by_node)}
+    for entry in report["strategies"].values():
+        assert sum(entry["predicted_parts_s"].values()) == pytest.approx(entry["predicted_s"])
+        assert entry["predicted_parts_s"][entry["limit"]] == max(entry["predicted_parts_s"].values())
     predicted = {name: entry["predicted_s"] for name, entry in report["strategies"].items()}
     assert predicted[report["chosen"]] == min(predicted.values())
     assert report["two_party_minimum"]["network"] >= report["lower_bound"]["network"] > 0

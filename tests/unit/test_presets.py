@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparsecomm.errors import InputError
 from sparsecomm.presets import MACHINES
-from sparsecomm.topology import MAX_RANKS, Level, Topology
+from sparsecomm.topology import CORE, MAX_RANKS, Device, Level, Topology
 
 # Gigabytes per second of one port and direction, and ports, from the sites' own pages; see docs/topology.md.
 PUBLISHED = {
@@ -21,6 +21,7 @@ PUBLISHED = {
     "perlmutter": (4, {"node": (100, 3), "network": (25, 4)}),
     "dgx-h100": (8, {"node": (450, 1), "network": (50, 8)}),
 }
+MEMORY = {"summit": 900, "frontier": 1600, "perlmutter": 1555, "dgx-h100": 3350}
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
@@ -30,6 +31,7 @@ def test_published_figures(kind: str) -> None:
     assert (topology.name, topology.num_ranks, topology.num_nodes) == (f"{kind}:3", 3 * ranks, 3)
     assert {level.name: (level.bandwidth_Bps / 1e9, level.ports) for level in topology.levels} == figures
     assert [level.load_store for level in topology.levels] == [True] * (len(figures) - 1) + [False]
+    assert topology.device.memory_Bps / 1e9 == MEMORY[kind]
     latencies = [level.latency_s for level in topology.levels]
     assert latencies == sorted(latencies)
 
@@ -78,16 +80,18 @@ def topologies(draw: st.DrawFn) -> Topology:
             draw(st.floats(1, 1e15)),
             ports=draw(st.integers(1, 99)),
             load_store=draw(st.booleans()),
+            direct_Bps=draw(st.floats(0, 1e15)),
         )
         for name in names
     )
-    return Topology(draw(text), levels, np.stack(rows[::-1]))
+    device = Device(draw(text), draw(st.floats(1, 1e15)), draw(st.floats(0, 1)), draw(st.floats(0, 1e15)))
+    return Topology(draw(text), levels, np.stack(rows[::-1]), draw(st.sampled_from([CORE, device])))
 
 
 def same(a: Topology, b: Topology) -> bool:
     """Compare names, costs, and which ranks are together, whatever number a group has."""
     return (
-        (a.name, a.levels) == (b.name, b.levels)
+        (a.name, a.levels, a.device) == (b.name, b.levels, b.device)
         and a.num_ranks == b.num_ranks
         and all(
             np.array_equal(x[:, None] == x[None, :], y[:, None] == y[None, :])

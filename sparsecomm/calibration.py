@@ -1,0 +1,176 @@
+"""What a machine was measured to do, as cost models use it: fitted from times, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from sparsecomm.cost import CostModel, Link
+from sparsecomm.errors import InputError
+from sparsecomm.topology import Topology, check_number
+
+FORMAT: Final = "sparsecomm.calibration/1"
+
+
+class Point(NamedTuple):
+    """One measured exchange: every active rank sends and receives the same.
+
+    Args:
+        lanes: active ranks of each group of the pair.
+        messages: of each active rank.
+        num_bytes: of each message.
+        seconds: of the slowest rank.
+    """
+
+    lanes: int
+    messages: int
+    num_bytes: int
+    seconds: float
+
+
+class Multiplied(NamedTuple):
+    """One measured local product.
+
+    Args:
+        nnz: nonzeros.
+        row_bytes: bytes of a row of X.
+        seconds: of the slowest rank.
+    """
+
+    nnz: int
+    row_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Measured figures of one machine.
+
+    Args:
+        host: name of the first rank's host.
+        ranks: how many measured together.
+        levels: by name, what messages cost there.
+        memory_Bps: bytes per second at which a rank alone copies scattered rows.
+        nonzero_s: seconds of a local product of a rank alone for each nonzero.
+        byte_s: the same for each nonzero and byte of a row of X.
+        crowding: how many times longer a product takes when all ranks multiply.
+        date: when it was measured, ISO 8601.
+    """
+
+    host: str
+    ranks: int
+    levels: dict[str, Link]
+    memory_Bps: float
+    nonzero_s: float
+    byte_s: float
+    crowding: float
+    date: str
+
+    def model(self, topology: Topology, depth: int = 1) -> CostModel:
+        """Return the model of a topology whose levels have the measured figures; others keep those of the topology."""
+        links = tuple(self.levels.get(level.name, Link.of(level)) for level in topology.levels)
+        product = partial(_product_s, self.nonzero_s, self.byte_s)
+        return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding)
+
+    def save(self, path: Path) -> None:
+        """Write the file beside and rename it.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+            beside.replace(path)
+        except OSError as err:
+            raise InputError(f"{path} cannot be written: {err.strerror or err}; choose another place with -o") from err
+
+    @staticmethod
+    def load(path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: there is no such file, or it is no calibration.
+        """
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputError(f"no calibration {path}; measure this machine with `sparsecomm calibrate`") from None
+        except (OSError, ValueError, RecursionError) as err:
+            raise InputError(f"calibration {path} cannot be read: {err}; measure again") from err
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+            raise InputError(f"{path} is not a calibration of format {FORMAT}; measure again")
+        try:
+            levels = {str(name): _link(name, link) for name, link in data.pop("levels").items()}
+            made = Calibration(**data, levels=levels)
+        except (AttributeError, KeyError, TypeError) as err:
+            raise InputError(f"calibration {path} is incomplete: {err}; measure again") from err
+        for name, least in (("memory_Bps", 1.0), ("nonzero_s", 0.0), ("byte_s", 0.0), ("crowding", 1.0)):
+            check_number(f"calibration {path}", name, getattr(made, name), least)
+        return made
+
+
+def default_path() -> Path:
+    """Return where the calibration of this host is kept: in the user's cache folder, by name of the host."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base, "sparsecomm", "calibrations", f"{platform.node() or 'host'}.json")
+
+
+def fit_link(points: Sequence[Point]) -> Link:
+    """Fit latency and rates to exchanges of one level.
+
+    With one lane, T = latency + bytes / rate of a rank. With all lanes, T = latency * messages + bytes * lanes / rate
+    of a group; the latency is taken from there, where all ranks are busy. Errors weigh by their ratio to the time.
+
+    Args:
+        points: with one lane and with more, of at least two sizes each; with one lane only where there are no more.
+
+    Source: postal model by least squares on log-spaced sizes, as in the max-rate model of Gropp, Olson, Samfass 2016.
+    """
+    most = max(point.lanes for point in points)
+    alone = [point for point in points if point.lanes == 1 and point.messages == 1]
+    busy = [point for point in points if point.lanes == most]
+    _, byte_s = _fit(alone)
+    latency_s, busy_byte_s = _fit(busy)
+    return Link(latency_s, 1 / byte_s, most / busy_byte_s)
+
+
+def fit_product(points: Sequence[Multiplied]) -> tuple[float, float]:
+    """Return the seconds of a product for each nonzero, and for each nonzero and byte of a row of X."""
+    columns = np.array([[point.nnz, point.nnz * point.row_bytes] for point in points], dtype=np.float64)
+    return _relative_fit(columns, np.array([point.seconds for point in points]))
+
+
+def _fit(points: Sequence[Point]) -> tuple[float, float]:
+    """Return seconds for each message and for each byte."""
+    columns = np.array([[point.messages, point.messages * point.num_bytes] for point in points], dtype=np.float64)
+    first, second = _relative_fit(columns, np.array([point.seconds for point in points]))
+    return first, max(second, 1e-15)  # a link that no size slows down has no rate
+
+
+def _relative_fit(columns: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:
+    from scipy.optimize import nnls
+
+    scale = np.abs(columns).max(axis=0)
+    first, second = nnls(columns / scale / seconds[:, None], np.ones(seconds.size))[0] / scale
+    return float(first), float(second)
+
+
+def _product_s(nonzero_s: float, byte_s: float, nnz: int, row_bytes: int, itemsize: int) -> float:
+    return nnz * (nonzero_s + byte_s * row_bytes)
+
+
+def _link(name: str, data: dict[str, float]) -> Link:
+    link = Link(**data)
+    for key, least in (("latency_s", 0.0), ("rank_Bps", 1.0), ("group_Bps", 1.0), ("direct_share", 1e-9)):
+        check_number(f"level {name!r} of the calibration", key, getattr(link, key), least)
+    return link
