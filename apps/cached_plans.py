@@ -68,6 +68,11 @@ class Counts:
             for name, volume in self.volumes.items()
         }
 
+    def with_volume(self, name: str, volume: Volume) -> Counts:
+        """Return these counts with another volume for a strategy, that of a ready plan for example."""
+        late = {other: reason for other, reason in self.late.items() if other != name}
+        return replace(self, volumes=self.volumes | {name: volume}, late=late)
+
     def to_json(self) -> Header:
         volumes = {
             name: {field: np.asarray(getattr(volume, field)).tolist() for field in Volume.__dataclass_fields__}

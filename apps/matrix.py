@@ -14,8 +14,8 @@ from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import choose
-from sparsecomm.collectives.strategy import Strategy, get_strategy
+from sparsecomm.collectives.strategies import allowed, choose
+from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
@@ -49,6 +49,7 @@ class DistMatrix:
             levels X and Y of a node lie in shared memory, and rows inside it are multiplied where they are.
         wire_dtype: what rows are rounded to on their way, one for all levels or one for each, see `Exchange`; None
             sends them as they are.
+        rounds: post messages in rounds in which no rank sends or receives twice; see `Exchange`.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -64,12 +65,13 @@ class DistMatrix:
         comm: object | None = None,
         *,
         wire_dtype: WireDtype = None,
+        rounds: bool = False,
     ) -> None:
         self.transport = open_transport(comm)
         self.transport.agree(_misfit(rows, product.layouts, topology, self.transport))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire = wire_dtype
+        self._wire, self._rounds = wire_dtype, rounds
         self._exchanges: dict[tuple[str, int, np.dtype[Any]], Exchange] = {}
         self._closed = False
 
@@ -85,6 +87,7 @@ class DistMatrix:
         wire_dtype: WireDtype = None,
         plans: PlanCache | None = None,
         guard: bool = False,
+        row_mode: bool = True,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -99,6 +102,7 @@ class DistMatrix:
             plans: where plans are looked up and kept; None plans anew.
             guard: with `auto`, run the two plans predicted fastest against each other and keep the one that is. Sums
                 are then added in an order that depends on times.
+            row_mode: False multiplies every nonzero where its row is, so that `update_values` moves none of them.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -107,7 +111,15 @@ class DistMatrix:
         """
         transport = open_transport(comm)
         product = plan_rows(
-            rows, layouts, topology, transport, strategy=strategy, width=width, plans=plans, guard=guard
+            rows,
+            layouts,
+            topology,
+            transport,
+            strategy=strategy,
+            width=width,
+            plans=plans,
+            guard=guard,
+            row_mode=row_mode,
         )
         matrix = DistMatrix(rows, product, topology, transport, wire_dtype=wire_dtype)
         transport.close()
@@ -253,7 +265,13 @@ class DistMatrix:
         if key not in self._exchanges:
             part: RankPlan = getattr(self.product, plan)
             self._exchanges[key] = Exchange(
-                part, self.transport, width, dtype, wire_dtype=self._wire, num_levels=self.topology.num_levels
+                part,
+                self.transport,
+                width,
+                dtype,
+                wire_dtype=self._wire,
+                num_levels=self.topology.num_levels,
+                rounds=self._rounds,
             )
         return self._exchanges[key]
 
@@ -307,6 +325,7 @@ def plan_rows(
     width: int = 64,
     plans: PlanCache | None = None,
     guard: bool = False,
+    row_mode: bool = True,
 ) -> RankProduct:
     """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
 
@@ -316,17 +335,16 @@ def plan_rows(
     Note: Collective over comm.
     """
     transport.agree(_misfit(rows, layouts, topology, transport))
-    planner = RowPlanner(rows, layouts, topology, transport, plans)
+    planner, found = RowPlanner(rows, layouts, topology, transport, plans), {}
     if strategy == "auto":
-        found = planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize)
-        strategy = choose(found)
+        found = allowed(planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize), row_mode)
         if guard:
             from sparsecomm.apps.trial import try_plans  # which needs this module
 
             strategy = try_plans(
                 planner, found, lambda product: DistMatrix(rows, product, topology, transport), width, rows.dtype
             ).kept
-    return planner.product(get_strategy(strategy))
+    return planner.product(choose(found, strategy, row_mode=row_mode))
 
 
 def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:

@@ -122,12 +122,13 @@ def plan_source(
     dtype: npt.DTypeLike = np.float32,
     calibration: Path | None = None,
     plans: PlanCache | None = None,
+    row_mode: bool = True,
     say: Say = quiet,
 ) -> Planned:
     """Count every strategy for a partitioned matrix, build the one asked for, and prove it; or find it in a cache.
 
     Raises:
-        InputError: the partition is for another number of ranks, or there is no such strategy.
+        InputError: the partition is for another number of ranks, or there is no such strategy, or not in this mode.
     """
     begin = time.perf_counter()
     cost = CostModel.calibrated(topology, calibration) if calibration else CostModel(topology)
@@ -139,7 +140,7 @@ def plan_source(
         counts = Counts.of(remote(), topology, Offline(topology.num_ranks), strategy, say)
         keep_counts(plans, pattern, topology, strategy, counts)
     found = counts.candidates(cost, width, np.dtype(dtype).itemsize)
-    chosen = choose(found, strategy)
+    chosen = choose(found, strategy, row_mode=row_mode)
     product = cached_product(plans, pattern, topology, chosen, source.layouts)
     if product is None:
         product = _build(chosen, remote(), topology, say)

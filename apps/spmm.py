@@ -22,7 +22,7 @@ from sparsecomm.apps.trial import try_plans
 from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import Candidate, choose
+from sparsecomm.collectives.strategies import Candidate, allowed, choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
@@ -58,6 +58,7 @@ class SpmmOptions:
     calibration: Path | None = None
     plans: PlanCache | None = None
     guard: bool = False
+    row_mode: bool = True
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -102,10 +103,13 @@ def _plan(
 ) -> tuple[Json, dict[str, Candidate], RankProduct]:
     """Count every strategy in the job, and make or take the product of the chosen one."""
     planner = RowPlanner(share.rows, share.layouts, topology, transport, options.plans, say)
-    asked = plan.header["strategy"] if plan else options.strategy
+    asked = plan.product.strategy if plan else options.strategy
+    counts = planner.counts("" if plan else asked)
+    if plan:
+        counts = counts.with_volume(asked, plan.product.volume(topology, transport))
     cost = _cost(options.calibration, topology, transport)
-    found = planner.candidates(asked, cost, options.width, np.dtype(options.dtype).itemsize)
-    chosen, trial = choose(found, asked), None
+    found = counts.candidates(cost, options.width, np.dtype(options.dtype).itemsize)
+    chosen, trial = choose(found, asked, row_mode=options.row_mode), None
     if options.guard and asked == "auto":
         dtype = np.dtype(options.dtype)
 
@@ -113,12 +117,11 @@ def _plan(
             return DistMatrix(share.rows, product, topology, transport)
 
         say("trying the two best plans")
-        trial = try_plans(planner, found, make, options.width, dtype)
+        trial = try_plans(planner, allowed(found, options.row_mode), make, options.width, dtype)
         chosen = get_strategy(trial.kept)
     if plan is not None:
         say(f"taking {chosen.name} from {plan.path}")
     product = plan.product if plan else planner.product(chosen)
-    counts = planner.counts(asked)
     partition = share.partition_json(topology, transport)
     report = plan_json(
         share.info,

@@ -12,7 +12,7 @@ from sparsecomm.collectives.strategies import Candidate
 from sparsecomm.cost import imbalance
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal
-from sparsecomm.volume import Bounds
+from sparsecomm.volume import Bounds, Volume
 
 Json = dict[str, Any]
 
@@ -77,6 +77,21 @@ def candidate_json(candidate: Candidate, topology: Topology, width: int, itemsiz
     }
 
 
+def gap_json(volume: Volume, bounds: Bounds) -> Json:
+    """Return by how many per cent a volume exceeds the lower bounds; null where a bound is 0 and the volume is not."""
+    busiest = max(int(volume.max_group_in[-1]), int(volume.max_group_out[-1]))
+    return {
+        "network": _gap(int(volume.rows[-1]), bounds.network),
+        "busiest_node": _gap(busiest, bounds.busiest_node),
+    }
+
+
+def _gap(rows: int, bound: int) -> float | None:
+    if bound == 0:
+        return None if rows else 0.0
+    return round(100 * (rows / bound - 1), 3)
+
+
 def plan_json(
     matrix: MatrixInfo,
     topology: Topology,
@@ -104,7 +119,10 @@ def plan_json(
         "partition": partition,
         "width": width,
         "dtype": np.dtype(dtype).name,
-        "strategies": {name: candidate_json(c, topology, width, itemsize) for name, c in found.items()}
+        "strategies": {
+            name: candidate_json(c, topology, width, itemsize) | {"gap_percent": gap_json(c.volume, bounds)}
+            for name, c in found.items()
+        }
         | dict.fromkeys(late),
         "not_counted": late,
         "chosen": chosen,

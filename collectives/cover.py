@@ -32,4 +32,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return cover_schedule(node_cover(remote, topology, router), remote, topology, router, hierarchical_copies)
 
 
-COVER = register_strategy(Strategy("cover", _schedule))
+COVER = register_strategy(Strategy("cover", _schedule, row_mode=True))

@@ -15,4 +15,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return cover_schedule(balanced_cover(remote, topology, router), remote, topology, router, hierarchical_copies)
 
 
-COVER_BALANCED = register_strategy(Strategy("cover-balanced", _schedule, up_to(1_000_000)))
+COVER_BALANCED = register_strategy(Strategy("cover-balanced", _schedule, up_to(1_000_000), row_mode=True))

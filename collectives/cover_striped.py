@@ -15,4 +15,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return cover_schedule(node_cover(remote, topology, router), remote, topology, router, striped_copies)
 
 
-COVER_STRIPED = register_strategy(Strategy("cover-striped", _schedule))
+COVER_STRIPED = register_strategy(Strategy("cover-striped", _schedule, row_mode=True))

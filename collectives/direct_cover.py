@@ -21,4 +21,4 @@ def _spread(pattern: Pattern, topology: Topology, router: Router) -> Copies:
     return direct_copies(pattern, topology)
 
 
-DIRECT_COVER = register_strategy(Strategy("direct-cover", _schedule, up_to(5_000_000)))
+DIRECT_COVER = register_strategy(Strategy("direct-cover", _schedule, up_to(5_000_000), row_mode=True))

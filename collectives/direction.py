@@ -15,13 +15,14 @@ from sparsecomm.collectives.buffers import BufferSet, Memory, Shelf, add_rows, s
 from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.in_place import InPlace, read_forward, read_reverse
+from sparsecomm.collectives.rounds import StageRounds
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import MessageBuffer, SharedMemory, Transport
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
-from sparsecomm.typing import IntGlobal
+from sparsecomm.typing import IntGlobal, IntRank
 
 _LOG: Final = logging.getLogger("sparsecomm")
 
@@ -42,6 +43,7 @@ class Direction(ABC):
         check_finite: whether rows are looked at before they leave.
         delta: whether messages hold only rows that changed since the run before.
         num_shared: how many levels, the innermost, share memory.
+        rounds: for every stage those of this rank's messages, in whose order they are posted; None: of their peers.
 
     Note: Collective over comm, where levels share memory.
     """
@@ -61,6 +63,7 @@ class Direction(ABC):
         check_finite: bool = False,
         delta: bool = False,
         num_shared: int = 0,
+        rounds: tuple[StageRounds, ...] | None = None,
     ) -> None:
         self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
         self._check_finite, self._shelves, self._delta = check_finite, shelves, delta
@@ -69,6 +72,8 @@ class Direction(ABC):
         if not self._shared:
             self.in_place = None
         self._schedule = self.in_place.schedule if self.in_place else self._make_schedule()
+        if rounds is not None:
+            self._schedule = self._schedule.in_rounds([self._sent_in(stage) for stage in rounds])
         shelf = shelves[self.name, -1]
         self._scratch = scratch_for(self._schedule, form, shelf, decodes=self.in_place is not None)
         self._runs: list[Run] = []
@@ -76,6 +81,10 @@ class Direction(ABC):
 
     @abstractmethod
     def _make_schedule(self) -> Schedule: ...
+
+    @abstractmethod
+    def _sent_in(self, rounds: StageRounds) -> IntRank:
+        """Return the rounds of what this rank sends in a stage."""
 
     @abstractmethod
     def _read_in_place(self, num_shared: int) -> InPlace: ...
@@ -207,6 +216,9 @@ class Gather(Direction):
     def _read_in_place(self, num_shared: int) -> InPlace:
         return read_forward(self._plan, self._transport, num_shared)
 
+    def _sent_in(self, rounds: StageRounds) -> IntRank:
+        return rounds.send
+
     def _slot_rows(self) -> IntGlobal:
         return self._plan.slot_rows()
 
@@ -238,6 +250,9 @@ class Scatter(Direction):
 
     def _read_in_place(self, num_shared: int) -> InPlace:
         return read_reverse(self._plan, self._transport, num_shared)
+
+    def _sent_in(self, rounds: StageRounds) -> IntRank:
+        return rounds.recv
 
     def _slot_rows(self) -> IntGlobal:
         rows = self._plan.slot_rows()

@@ -20,6 +20,7 @@ from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.in_place import shared_levels
 from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
 from sparsecomm.collectives.pending import Pending
+from sparsecomm.collectives.rounds import rounds_of
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
@@ -53,6 +54,8 @@ class Exchange:
         check_finite: look at every row before it leaves this rank, and raise where one is not finite.
         delta: do not send again what did not change since the run before in the same buffers; planned rows and bytes
             are then what is moved at most, and a bit a row. Costs a comparison and a copy of every message.
+        rounds: post the messages of a stage in rounds, in each of which a rank sends one at most and receives one at
+            most, so that no rank is sent to by many at once.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -79,6 +82,7 @@ class Exchange:
         deadline_s: float | None = None,
         check_finite: bool = False,
         delta: bool = False,
+        rounds: bool = False,
     ) -> None:
         self.plan, self.depth, self.delta = plan, depth, delta
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
@@ -89,8 +93,9 @@ class Exchange:
             return RowFormat.of(width, dtype, wire_dtype, self.num_levels)
 
         self.form = form = agreed(transport, checked)
-        check_same(transport, self._facts())
+        check_same(transport, self._facts() | {"rounds": rounds})
         agreed(transport, lambda: check_peers(plan, transport, form, depth))
+        self._rounds = rounds_of(plan, transport) if rounds else None
         self.fingerprint = fingerprint_of(transport.reduce(np.array([plan.hash()], dtype=np.uint64), "sum"))
         self._transport = transport.duplicate()
         self._deadline_s, self._check_finite = deadline_s, check_finite and form.dtype.kind in "fc"
@@ -218,6 +223,7 @@ class Exchange:
         agreed(self._transport, lambda: self._check_replan(pattern, topology))
         with self.guard:
             self.plan = build_rank_plan(spread(pattern, topology, self._transport), self._transport)
+            self._rounds = None if self._rounds is None else rounds_of(self.plan, self._transport)
             for direction in self._directions.values():
                 direction.close()
             self._directions, self._num_shared = {}, 0
@@ -300,6 +306,7 @@ class Exchange:
                 check_finite=self._check_finite,
                 delta=self.delta,
                 num_shared=self._num_shared,
+                rounds=self._rounds,
             )
             self._directions[kind] = direction
         return direction

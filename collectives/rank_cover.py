@@ -19,4 +19,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return cover_schedule(rank_cover(remote), remote, topology, router, hierarchical_copies)
 
 
-RANK_COVER = register_strategy(Strategy("rank-cover", _schedule, up_to(5_000_000)))
+RANK_COVER = register_strategy(Strategy("rank-cover", _schedule, up_to(5_000_000), row_mode=True))

@@ -15,4 +15,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return Schedule(Copies.none(Pattern.empty(remote.layouts.cols)), scatter, remote.nonzeros["col_rank"])
 
 
-REDUCE = register_strategy(Strategy("reduce", _schedule))
+REDUCE = register_strategy(Strategy("reduce", _schedule, row_mode=True))

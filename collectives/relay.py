@@ -112,4 +112,4 @@ def _first_able(edges: Table, goes: NodeSets, comes: NodeSets, topology: Topolog
     return multiplier
 
 
-RELAY = register_strategy(Strategy("relay", _schedule, up_to(5_000_000)))
+RELAY = register_strategy(Strategy("relay", _schedule, up_to(5_000_000), row_mode=True))

@@ -195,9 +195,14 @@ class Run:
 
 
 def _rotated(schedule: Schedule, rank: int) -> list[int]:
-    """Return the sends that wait for nothing, those of a stage from the next rank on: not all to one peer at once."""
+    """Return the sends that wait for nothing, those of a stage from the next rank on: not all to one peer at once.
+
+    Sends that were dealt out to rounds stay in their order.
+    """
     sends = schedule.sends
     first = [index for index, waits in enumerate(schedule.send_waits) if waits == 0]
+    if schedule.dealt:
+        return first
     stages = groupby(first, key=lambda index: sends[index].stage)
     return [
         index for _, stage in stages for index in sorted(stage, key=lambda index: (sends[index].peer < rank, index))

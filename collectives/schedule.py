@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +51,7 @@ class Schedule:
         recv_waits: for each receive, how many receives must be taken in before it.
         send_waits: for each send, how many receives must be taken in before it may leave.
         then_recvs, then_sends: for each receive, the receives and the sends that wait for it.
+        dealt: whether the sends of a stage stand in the order of rounds.
     """
 
     num_slots: int
@@ -62,6 +63,26 @@ class Schedule:
     send_waits: tuple[int, ...]
     then_recvs: tuple[tuple[int, ...], ...]
     then_sends: tuple[tuple[int, ...], ...]
+    dealt: bool = False
+
+    def in_rounds(self, rounds: Sequence[IntRank]) -> Schedule:
+        """Return the same schedule with the sends of every stage in the order of their rounds.
+
+        Args:
+            rounds: for every stage of the plan the round of each send, in the order of their peers.
+        """
+        numbers = [iter(stage.tolist()) for stage in rounds]
+        stages = {stage: turn for turn, stage in enumerate(dict.fromkeys(message.stage for message in self.sends))}
+        dealt = [(stages[message.stage], next(numbers[message.stage])) for message in self.sends]
+        order = sorted(range(len(dealt)), key=dealt.__getitem__)
+        place = {send: i for i, send in enumerate(order)}
+        return replace(
+            self,
+            sends=tuple(self.sends[i] for i in order),
+            send_waits=tuple(self.send_waits[i] for i in order),
+            then_sends=tuple(tuple(sorted(place[send] for send in sends)) for sends in self.then_sends),
+            dealt=True,
+        )
 
     @staticmethod
     def forward(plan: RankPlan) -> Schedule:

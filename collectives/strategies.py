@@ -51,23 +51,43 @@ def candidates(
 
 
 def passed_over(remote: Remote, topology: Topology, router: Router, asked: str | Strategy = "auto") -> dict[str, str]:
-    """Return why each strategy that would take too long to count is not counted, unless it is the one asked for.
+    """Return why strategies are not counted: they cannot be made, or would take too long and are not the one asked for.
 
     Note: Collective over comm.
     """
-    reasons = {name: get_strategy(name).too_much(remote, topology, router) for name in strategy_names()}
-    return {name: reason for name, reason in reasons.items() if reason and name != asked}
+    reasons = {}
+    for name in strategy_names():
+        strategy = get_strategy(name)
+        refused = strategy.refuses(remote, topology, router)
+        late = None if refused or name == asked else strategy.too_much(remote, topology, router)
+        if refused or late:
+            reasons[name] = refused or f"{late}; ask for it by name"
+    return reasons
 
 
-def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto") -> Strategy:
+def allowed(found: dict[str, Candidate], row_mode: bool) -> dict[str, Candidate]:
+    """Return the candidates of a mode: without `row_mode` those that form all products at the owner of the row."""
+    return {name: candidate for name, candidate in found.items() if row_mode or not candidate.strategy.row_mode}
+
+
+def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto", *, row_mode: bool = True) -> Strategy:
     """Return the strategy asked for; `auto` is the one predicted fastest, the first registered where they tie.
 
+    Without `row_mode` it must form all products at the owner of the row: values that change at every step would have to
+    move to anybody else at every step.
+
     Raises:
-        InputError: there is no strategy of that name.
+        InputError: there is no strategy of that name, or it needs the row mode that is off.
     """
     if strategy == "auto":
-        return min(found.values(), key=lambda candidate: candidate.estimate.total_s).strategy
-    return get_strategy(strategy)
+        return min(allowed(found, row_mode).values(), key=lambda candidate: candidate.estimate.total_s).strategy
+    chosen = get_strategy(strategy)
+    if chosen.row_mode and not row_mode:
+        raise InputError(
+            f"strategy {chosen.name} forms products away from the owner of the row, and row mode is off; "
+            "turn it on, or take another strategy"
+        )
+    return chosen
 
 
 def make_product(
@@ -78,6 +98,7 @@ def make_product(
     width: int = 64,
     itemsize: int = 4,
     cost: CostModel | None = None,
+    row_mode: bool = True,
 ) -> Product:
     """Make and prove the product of all ranks in one process.
 
@@ -88,6 +109,8 @@ def make_product(
         width: columns of X that `auto` predicts for.
         itemsize: bytes of an entry.
         cost: the model that predicts; the postal model of `topology` by default.
+        row_mode: False leaves out strategies that form products away from the owner of the row; for values that change
+            at every step.
 
     Raises:
         InputError: the ranks do not match, or there is no such strategy.
@@ -103,9 +126,10 @@ def make_product(
         4
     """
     check_ranks(remote, topology)
-    chosen = get_strategy(strategy) if strategy != "auto" else None
-    if chosen is None:
-        chosen = choose(candidates(remote, topology, width=width, itemsize=itemsize, cost=cost))
+    found = {}
+    if strategy == "auto":
+        found = candidates(remote, topology, width=width, itemsize=itemsize, cost=cost)
+    chosen = choose(found, strategy, row_mode=row_mode)
     product = chosen.build(remote, topology)
     product.verify(remote)
     return product

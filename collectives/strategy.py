@@ -59,36 +59,56 @@ class Strategy:
         name: what the user calls it.
         schedule: makes the schedule of the held ranks from their remote nonzeros.
         too_much: says why counting it would take too long to be done unasked, None where it would not.
+        refuses: says why it cannot be made at all, None where it can.
+        row_mode: whether products may be formed away from the owner of the row, so that values of A have to move there.
     """
 
     name: str
     schedule: Callable[[Remote, Topology, Router], Schedule]
     too_much: TooMuch = lambda remote, topology, router: None
+    refuses: TooMuch = lambda remote, topology, router: None
+    row_mode: bool = False
 
     def count(self, remote: Remote, topology: Topology, router: Router | None = None) -> Volume:
         """Return what the product would move, without numbering its slots.
 
+        Raises:
+            InputError: on every rank, when the strategy cannot be made here.
+
         Note: Collective over comm.
         """
         router = router or Offline(topology.num_ranks)
-        schedule = self.schedule(remote, topology, router)
+        schedule = self._made(remote, topology, router)
         return volume_of([schedule.gather.moves(router, False), schedule.scatter.moves(router, True)], topology, router)
 
     def build(self, remote: Remote, topology: Topology) -> Product:
-        """Make the product of all ranks in one process."""
+        """Make the product of all ranks in one process.
+
+        Raises:
+            InputError: the strategy cannot be made here.
+        """
         router = Offline(topology.num_ranks)
-        schedule = self.schedule(remote, topology, router)
+        schedule = self._made(remote, topology, router)
         gather, scatter = (build_plan(side, topology, router) for side in (schedule.gather, schedule.scatter))
         return Product(self.name, gather, scatter, schedule.multiplier, remote.layouts)
 
     def build_rank(self, remote: Remote, topology: Topology, router: Router) -> RankProduct:
         """Make this rank's part of the product from this rank's remote nonzeros.
 
+        Raises:
+            InputError: on every rank, when the strategy cannot be made here.
+
         Note: Collective over comm.
         """
-        schedule = self.schedule(remote, topology, router)
+        schedule = self._made(remote, topology, router)
         gather, scatter = (build_rank_plan(side, router) for side in (schedule.gather, schedule.scatter))
         return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts)
+
+    def _made(self, remote: Remote, topology: Topology, router: Router) -> Schedule:
+        reason = self.refuses(remote, topology, router)
+        if reason:
+            raise InputError(f"strategy {self.name}: {reason}")
+        return self.schedule(remote, topology, router)
 
 
 # One file each, which registers itself. Simplest first: where predictions tie, `auto` takes the first of this order,
@@ -105,6 +125,9 @@ _BUILT_IN: Final = (
     "cover-striped",
     "cover-balanced",
     "allgather",
+    "hybrid",
+    "tree",
+    "cover-greedy",
 )
 _STRATEGIES: dict[str, Strategy] = {}
 

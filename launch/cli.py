@@ -17,7 +17,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """MATRIX is a file (.mtx[.gz], .npz, METIS .graph[.gz], edge list .txt/.tsv/.edges[.gz]) or a generator:
 rmat:SCALE[:EDGEFACTOR[:SEED]], er:N:DEGREE[:SEED], grid2d:N[:M], grid3d:N, grid3d27:N, radixnet:N:LAYER.
-TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, frontier:N, perlmutter:N, dgx-h100:N, or a
+TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, frontier:N, perlmutter:N, dgx-h100:N, dgx-1:N, or a
 .toml file."""
 
 

@@ -42,6 +42,12 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s", "--strategy", default="auto", help="auto (least predicted time) or one by name, see docs/strategies.md"
     )
+    parser.add_argument(
+        "--no-row-mode",
+        dest="row_mode",
+        action="store_false",
+        help="multiply only at the owners of rows: for values that change at every step",
+    )
     parser.add_argument("-k", "--width", type=int, default=64, help="columns of X (64)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of values and of X (float32)")
 
@@ -73,13 +79,13 @@ def check_planning(args: argparse.Namespace) -> None:
     Raises:
         InputError: with what was given and what can be.
     """
-    from sparsecomm.collectives.strategy import get_strategy
+    from sparsecomm.collectives.strategies import choose
     from sparsecomm.store import HEADER
 
     if args.width < 1:
         raise InputError(f"width {args.width} is not at least 1; give the number of columns of X with -k")
     if args.strategy != "auto":
-        get_strategy(args.strategy)
+        choose({}, args.strategy, row_mode=args.row_mode)
     if not (Path(args.partition) / HEADER).is_file():
         _check_method(args.partition)
 

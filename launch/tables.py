@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from sparsecomm.product import Product
 from sparsecomm.topology import Level, Topology
+from sparsecomm.typing import IntGlobal
 
 Json = dict[str, Any]
 
@@ -93,7 +94,8 @@ def _metrics_table(report: Json) -> Table:
 def show_nodes(product: Product) -> None:
     """Print the rows into and out of every node, the busiest first; at most the first twenty."""
     topology = product.topology
-    num_in, num_out = _node_rows(product)
+    src, dst, rows = product.node_rows()
+    num_in, num_out = (np.bincount(end, rows, topology.num_nodes).astype(np.int64) for end in (dst, src))
     table = Table(title="network rows by node", title_justify="left")
     for name in ("node", "ranks", "in", "out"):
         table.add_column(name, justify="right")
@@ -104,6 +106,19 @@ def show_nodes(product: Product) -> None:
     make_console().print(table)
     if topology.num_nodes > order.size:
         print(f"and {topology.num_nodes - order.size} nodes with fewer")
+    print(_pair_text(order, src, dst, rows))
+
+
+def _pair_text(nodes: IntGlobal, src: IntGlobal, dst: IntGlobal, rows: IntGlobal) -> str:
+    """Lay out the rows from node to node, for the nodes given and in their order."""
+    found = dict(zip(zip(src.tolist(), dst.tolist(), strict=True), rows.tolist(), strict=True))
+    names = nodes.tolist()
+    lines = [["", *map(str, names)]]
+    for line in names:
+        lines.append([str(line), *(f"{found[line, to]:,}" if (line, to) in found else "." for to in names)])
+    width = max(len(cell) for line in lines for cell in line) + 2
+    text = "\n".join("".join(f"{cell:>{width}}" for cell in line) for line in lines)
+    return f"network rows from node (line) to node (column)\n{text}"
 
 
 def show_topology(topology: Topology) -> None:
@@ -171,7 +186,7 @@ def _show_strategies(console: Console, report: Json, chosen: str, measured: dict
         table = _strategy_lines(report, chosen, measured)
     console.print(table)
     for name, reason in report["not_counted"].items():
-        console.print(f"{name} not counted: {reason}; ask for it with -s {name}")
+        console.print(f"{name} not counted: {reason}")
 
 
 def _strategy_columns(report: Json, chosen: str, measured: dict[str, float]) -> Table:
@@ -231,6 +246,7 @@ def _show_bounds(console: Console, report: Json) -> None:
         f"{network} rows: two-party minimum {minimum:,}, lower bound {lower['network']:,} "
         f"(busiest node {lower['busiest_node']:,})"
     )
+    console.print(_gap_lines(report))
 
 
 def _show_prediction(console: Console, report: Json) -> None:
@@ -245,17 +261,25 @@ def _show_prediction(console: Console, report: Json) -> None:
         console.print(f"predicted with what was measured, {report['calibration']}")
 
 
-def _node_rows(product: Product) -> tuple[Any, Any]:
-    """Return network rows into and out of every node for the whole product."""
-    node, num_nodes = product.topology.rank_to_node, product.topology.num_nodes
-    outermost = product.topology.num_levels - 1
-    num_in, num_out = np.zeros(num_nodes, dtype=np.int64), np.zeros(num_nodes, dtype=np.int64)
-    for plan, into, out in ((product.gather, "dst", "src"), (product.scatter, "src", "dst")):
-        for stage in plan.stages:
-            if stage.level == outermost:
-                num_in += np.bincount(node[getattr(stage, into)], minlength=num_nodes)
-                num_out += np.bincount(node[getattr(stage, out)], minlength=num_nodes)
-    return num_in, num_out
+def _gap_lines(report: Json) -> Table:
+    """Lay out what crosses the network, all together and at the busiest node, each beside its distance to its bound."""
+    network = report["topology"]["levels"][-1]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("strategy")
+    for name in (network, "over bound", "busiest node", "over bound", "busiest rank"):
+        table.add_column(name, justify="right")
+    for name, entry in _entries(report).items():
+        gap, busiest = entry["gap_percent"], max(entry["max_node_rows"].values())
+        cells = [f"{entry['rows'][network]:,}", _percent(gap["network"])]
+        cells += [f"{busiest:,}", _percent(gap["busiest_node"]), f"{entry['max_rank_rows'][network]:,}"]
+        table.add_row(name, *cells)
+    table.caption = f"{network} rows, in or out of a node and a rank, and how far above the lower bound"
+    table.caption_justify = "left"
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
 
 
 def _level_row(topology: Topology, number: int, level: Level) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -11,6 +11,8 @@ from scipy.sparse.csgraph import breadth_first_order
 from sparsecomm.closure import maximum_closure
 from sparsecomm.table import number
 from sparsecomm.typing import Bools, IntGlobal
+
+_LEAF_PASSES: Final = 2  # a fixed number, so that a graph is covered alike beside others and alone
 
 
 class Edges(NamedTuple):
@@ -35,7 +37,7 @@ class Pairs(NamedTuple):
 
 
 class Cover(NamedTuple):
-    """A minimum vertex cover of every graph.
+    """A vertex cover of every graph.
 
     Args:
         by_left: (num_edges,) bool, the edges that only their left end covers.
@@ -107,6 +109,53 @@ def minimum_cover(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Cover:
     graph, edges = _numbered(group, row, col)
     pairs = _maximum_matching(edges)
     return Cover(~_reached(edges, pairs)[edges.right], _sizes(graph, edges, pairs))
+
+
+def greedy_cover(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Cover:
+    """Return a small vertex cover of each graph, not always the smallest, in time linear in the edges.
+
+    Args:
+        group, row, col: (num_edges,); edge i joins `row[i]` and `col[i]` in graph `group[i]`. No edge twice.
+
+    Source: Karp and Sipser 1981 (neighbours of leaves, which some minimum cover has), else the largest degree.
+    """
+    graph, edges = _numbered(group, row, col)
+    left, right = (np.zeros(int(side.max(initial=-1)) + 1, dtype=np.bool_) for side in edges)
+    core = edges
+    for _ in range(_LEAF_PASSES):
+        core = _take_hubs(core, core.left, core.right, right)
+        core = _take_hubs(core, core.right, core.left, left)
+    if core.left.size:
+        _take_greedily(core, left, right)
+    used = np.concatenate([_graph_of(graph, edges.left)[left], _graph_of(graph, edges.right)[right]])
+    return Cover(~right[edges.right], np.bincount(used, minlength=int(graph.max(initial=-1)) + 1))
+
+
+def _take_hubs(edges: Edges, leaf: IntGlobal, hub: IntGlobal, taken: Bools) -> Edges:
+    """Mark the neighbours of vertices with one edge in `taken`, and return the edges without one of them."""
+    taken[hub[np.bincount(leaf)[leaf] == 1]] = True
+    return edges.take(~taken[hub])
+
+
+def _take_greedily(edges: Edges, left: Bools, right: Bools) -> None:
+    """Mark vertices in `left` and `right` until they cover all edges."""
+    from sparsecomm.matching_loops import cover_greedily  # here, because it loads numba
+
+    numbers = Edges(number([edges.left]), number([edges.right]))
+    forward = _biadjacency(numbers)
+    num_left, backward = forward.shape[0], forward.T.tocsr()
+    indptr = np.concatenate([forward.indptr, backward.indptr[1:].astype(np.int64) + forward.nnz])
+    indices = np.concatenate([forward.indices.astype(np.int64) + num_left, backward.indices])
+    taken = cover_greedily(indptr, indices)
+    left[_names(numbers.left, edges.left)[taken[:num_left]]] = True
+    right[_names(numbers.right, edges.right)[taken[num_left:]]] = True
+
+
+def _graph_of(graph: IntGlobal, vertex: IntGlobal) -> IntGlobal:
+    """Return the graph of each vertex, given the graph and the vertex of each edge."""
+    result = np.empty(int(vertex.max(initial=-1)) + 1, dtype=np.int64)
+    result[vertex] = graph
+    return result
 
 
 def minimum_covers(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Covers:

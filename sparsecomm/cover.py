@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from sparsecomm.bipartite import minimum_cover
+from sparsecomm.bipartite import Cover, greedy_cover, minimum_cover
 from sparsecomm.pattern import Remote
 from sparsecomm.table import Router, Table
 from sparsecomm.topology import Topology
-from sparsecomm.typing import Bools, IntRank
+from sparsecomm.typing import Bools, IntGlobal, IntRank
+
+Solve = Callable[[IntGlobal, IntGlobal, IntGlobal], Cover]
+"""Covers every graph of (graph, row, col)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +41,17 @@ def node_cover(remote: Remote, topology: Topology, router: Router) -> ServedBy:
 
     Source: Kayaaslan, Aykanat, Ucar 2018 and SHIRO 2025 (joint row and column cover of rank pairs), here of node pairs.
     """
-    return remote.once(("node_cover", topology.rank_to_node.tobytes()), lambda: _node_cover(remote, topology, router))
+    key = ("node_cover", topology.rank_to_node.tobytes())
+    return remote.once(key, lambda: _node_cover(remote, topology, router, minimum_cover))
+
+
+def greedy_node_cover(remote: Remote, topology: Topology, router: Router) -> ServedBy:
+    """Cover the nonzeros between each ordered pair of nodes with few rows, by degrees and without a matching.
+
+    Note: Collective over comm.
+    """
+    key = ("greedy_node_cover", topology.rank_to_node.tobytes())
+    return remote.once(key, lambda: _node_cover(remote, topology, router, greedy_cover))
 
 
 def rank_cover(remote: Remote) -> ServedBy:
@@ -55,7 +69,7 @@ def _rank_cover(remote: Remote) -> ServedBy:
     return ServedBy(cover.by_left, int(cover.sizes.sum()))
 
 
-def _node_cover(remote: Remote, topology: Topology, router: Router) -> ServedBy:
+def _node_cover(remote: Remote, topology: Topology, router: Router, solve: Solve) -> ServedBy:
     table, node = remote.nonzeros, topology.rank_to_node
     dst, src = node[table.rank].astype(np.int64), node[table["col_rank"]].astype(np.int64)
     crossing = np.flatnonzero(dst != src)
@@ -65,18 +79,18 @@ def _node_cover(remote: Remote, topology: Topology, router: Router) -> ServedBy:
         {"pair": src * topology.num_nodes + dst, "row": table["row"][crossing], "col": table["col"][crossing]},
     )
     served = np.zeros(len(table), dtype=np.bool_)
-    served[crossing], size = _solve_at(edges, topology.member(topology.num_levels - 2, dst, src), router)
+    served[crossing], size = _solve_at(edges, topology.member(topology.num_levels - 2, dst, src), router, solve)
     return ServedBy(served, size)
 
 
-def _solve_at(edges: Table, solver: IntRank, router: Router) -> tuple[Bools, int]:
+def _solve_at(edges: Table, solver: IntRank, router: Router, solve: Solve) -> tuple[Bools, int]:
     """Have the ranks `solver` cover the graphs `pair` and tell the holders of the edges, in the order of `edges`."""
     if len(router.held) == router.num_ranks:
-        cover = minimum_cover(edges["pair"], edges["row"], edges["col"])
+        cover = solve(edges["pair"], edges["row"], edges["col"])
         return cover.by_left, int(cover.sizes.sum())
     place = np.arange(len(edges))
     asked = router.route(edges.with_columns(place=place, holder=edges.rank), solver)
-    cover = minimum_cover(asked["pair"], asked["row"], asked["col"])
+    cover = solve(asked["pair"], asked["row"], asked["col"])
     answers = router.route(Table(asked.rank, {"place": asked["place"], "row": cover.by_left}), asked["holder"])
     served = np.empty(len(edges), dtype=np.bool_)
     served[answers["place"]] = answers["row"]

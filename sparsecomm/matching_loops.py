@@ -1,11 +1,11 @@
-"""The loops of maximum bipartite matching."""
+"""The loops of maximum bipartite matching and of greedy covers."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sparsecomm.compiled import compiled
-from sparsecomm.typing import IntGlobal
+from sparsecomm.typing import Bools, IntGlobal
 
 
 @compiled
@@ -104,3 +104,48 @@ def _augment(
             path[top] = other
         else:
             next_place[left] += 1
+
+
+@compiled
+def cover_greedily(indptr: IntGlobal, indices: IntGlobal) -> Bools:
+    """Return which vertices a cover of all edges takes: neighbours of leaves first, else the vertex with most edges.
+
+    Of vertices with as many edges the one that came to it last is taken, so that what is taken of a graph does not
+    depend on which others lie beside it.
+
+    Args:
+        indptr, indices: the neighbours of every vertex, every edge at both its ends.
+    """
+    num_vertices = indptr.size - 1
+    degree = indptr[1:] - indptr[:-1]
+    taken = np.zeros(num_vertices, np.bool_)
+    # A stack for every degree; a vertex whose degree has changed since it was put there is passed over.
+    top = np.full(degree.max() + 1, -1, np.int64)
+    below, vertex = np.empty(num_vertices + indices.size, np.int64), np.empty(num_vertices + indices.size, np.int64)
+    count = 0
+    for one in range(num_vertices):
+        vertex[count], below[count], top[degree[one]] = one, top[degree[one]], count
+        count += 1
+    most = top.size - 1
+    while most > 0:
+        level = 1 if top[1] >= 0 else most
+        if top[level] < 0:
+            most -= 1
+            continue
+        one = vertex[top[level]]
+        top[level] = below[top[level]]
+        if taken[one] or degree[one] != level:
+            continue
+        if level == 1:
+            place = indptr[one]
+            while taken[indices[place]]:
+                place += 1
+            one = indices[place]
+        taken[one], degree[one] = True, 0
+        for place in range(indptr[one], indptr[one + 1]):
+            other = indices[place]
+            if not taken[other]:
+                degree[other] -= 1
+                vertex[count], below[count], top[degree[other]] = other, top[degree[other]], count
+                count += 1
+    return taken

@@ -130,6 +130,22 @@ class RankPlan:
         """Return messages sent and messages received per level in a forward run, both (num_levels,) int64."""
         return _per_level(self.stages, num_levels, lambda messages: messages.num_messages)
 
+    def moves(self, reverse: bool = False) -> Moves:
+        """Return what `volume_of` counts, in a job, for a run of this plan, forward or in reverse."""
+        copies = [
+            Table(
+                np.full(stage.recv.num_rows, self.rank, np.int32),
+                {
+                    "stage": np.full(stage.recv.num_rows, number, np.int32),
+                    "level": np.full(stage.recv.num_rows, stage.level, np.int32),
+                    "src": np.repeat(stage.recv.peers, np.diff(stage.recv.indptr)),
+                    "row": self.rows_at(stage.recv.slots),
+                },
+            )
+            for number, stage in enumerate(self.stages)
+        ]
+        return Moves(Table.concat(copies or [_no_copies()]), np.array([self.num_own]), reverse)
+
     def memory(self, width: int, dtype: npt.DTypeLike) -> int:
         """Return the bytes that an exchange of `width` columns of `dtype` allocates on this rank."""
         moved = sum(stage.send.num_rows + stage.recv.num_rows for stage in self.stages)

@@ -32,11 +32,13 @@ class Machine:
         levels: inner to outer; the last two are the node and the network.
         sizes: ranks in a group of every level but the network, inner to outer; one rank is one GPU.
         device: that GPU.
+        links: of a node, (GPU, GPU, bytes per second): direct links besides the ports of their level.
     """
 
     levels: tuple[Level, ...]
     sizes: tuple[int, ...]
     device: Device
+    links: tuple[tuple[int, int, float], ...] = ()
 
 
 # Summit: 2 sockets of 3 V100. NVLink 2 x 25 GB/s between any two GPUs of a socket (a GPU leaves by two ports, one to
@@ -97,7 +99,32 @@ _DGX_H100: Final = Machine(
     device=Device("H100", 3.35e12, _LAUNCH_S, 63e9),
 )
 
-MACHINES: Final = {"summit": _SUMMIT, "frontier": _FRONTIER, "perlmutter": _PERLMUTTER, "dgx-h100": _DGX_H100}
+# DGX-1 with V100: six NVLinks a GPU, 25 GB/s each in one direction, to four of the seven others, two of them double (a
+# hybrid cube mesh); all others, and the host, by PCIe 3.0 x16, 15.75 GB/s. Four single-port ConnectX-4 of 100 Gb/s.
+# Source: NVIDIA, "NVIDIA DGX-1 With Tesla V100 System Architecture"; links as `nvidia-smi topo -m` prints them, some of
+# them in github.com/NVIDIA/nccl/issues/671.
+_NVLINK_Bps: Final = 25e9
+_CUBE_MESH: Final = (
+    *((0, 1, 1), (0, 2, 1), (0, 3, 2), (0, 4, 2), (1, 2, 2), (1, 3, 1), (1, 5, 2), (2, 3, 2)),
+    *((2, 6, 1), (3, 7, 1), (4, 5, 1), (4, 6, 1), (4, 7, 2), (5, 6, 2), (5, 7, 1), (6, 7, 2)),
+)
+_DGX_1: Final = Machine(
+    levels=(
+        Level("node", _INSIDE_S, 15.75e9, ports=1, load_store=True),
+        Level("network", _NETWORK_S, 12.5e9, ports=4),
+    ),
+    sizes=(8,),
+    device=Device("V100", 900e9, _LAUNCH_S, 15.75e9),
+    links=tuple((one, other, count * _NVLINK_Bps) for one, other, count in _CUBE_MESH),
+)
+
+MACHINES: Final = {
+    "summit": _SUMMIT,
+    "frontier": _FRONTIER,
+    "perlmutter": _PERLMUTTER,
+    "dgx-h100": _DGX_H100,
+    "dgx-1": _DGX_1,
+}
 
 _FORMS: Final = ("uniform:NxG", "nodes:G1,G2,...", *(f"{name}:N" for name in MACHINES))
 
@@ -138,7 +165,11 @@ def _machine(kind: str, argument: str, spec: str) -> Topology:
     num_ranks = machine.sizes[-1] * _number(argument, spec, f"{kind}:N")
     _check_size(num_ranks, spec)
     ranks = np.arange(num_ranks)
-    return make_tree(spec, machine.levels, [ranks // size for size in machine.sizes], machine.device)
+    topology = make_tree(spec, machine.levels, [ranks // size for size in machine.sizes], machine.device)
+    nodes = np.arange(topology.num_nodes if machine.links else 0)[:, None, None] * machine.sizes[-1]
+    ends = np.array([link[:2] for link in machine.links], dtype=np.int64).reshape(-1, 2)
+    speeds = np.array([link[2] for link in machine.links])
+    return replace(topology, links=(nodes + ends).reshape(-1, 2), link_Bps=np.tile(speeds, nodes.size))
 
 
 def _uniform(argument: str, spec: str) -> Topology:

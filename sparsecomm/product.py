@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,13 @@ from sparsecomm.errors import PlanError
 from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import Plan, RankPlan, any_at, fingerprint_of
-from sparsecomm.table import Offline, run_starts
+from sparsecomm.table import Offline, Router, run_starts
 from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, IntGlobal, IntRank, frozen
 from sparsecomm.volume import Volume, volume_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +87,36 @@ class Product:
         if remote is not None:
             _verify_multiplier(self, remote)
 
+    def node_rows(self) -> tuple[IntGlobal, IntGlobal, IntGlobal]:
+        """Return (src, dst, rows), int64: what crosses the network between each pair of nodes that sends anything.
+
+        Ascending by (src, dst). The scatter plan runs in reverse, so its rows leave where its copies arrive.
+        """
+        node, num_nodes, outer = self.topology.rank_to_node, self.topology.num_nodes, self.topology.num_levels - 1
+        pairs = [np.zeros(0, dtype=np.int64)]
+        for plan, ends in ((self.gather, ("src", "dst")), (self.scatter, ("dst", "src"))):
+            for stage in plan.stages:
+                if stage.level == outer:
+                    src, dst = (node[getattr(stage, end)].astype(np.int64) for end in ends)
+                    pairs.append(src * num_nodes + dst)
+        pair = np.sort(np.concatenate(pairs))
+        starts = np.flatnonzero(run_starts([pair]))
+        return pair[starts] // num_nodes, pair[starts] % num_nodes, np.diff(np.append(starts, pair.size))
+
+    def to_networkx(self) -> nx.MultiDiGraph[int]:
+        """Return ranks as nodes and messages as edges with `plan`, `stage`, `level` and `rows`, as they are sent.
+
+        The scatter plan runs in reverse, so its edges point from users to owners.
+        """
+        import networkx as nx  # costs as much to load as everything else together
+
+        gather, scatter = self.gather.to_networkx(), self.scatter.to_networkx().reverse(copy=False)
+        graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+        graph.add_nodes_from(gather.nodes(data=True))
+        for plan, part in (("gather", gather), ("scatter", scatter)):
+            graph.add_edges_from((src, dst, {"plan": plan, **data}) for src, dst, data in part.edges(data=True))
+        return graph
+
     def describe(self, width: int = 64, dtype: npt.DTypeLike = np.float32) -> str:
         """Return a table of the stages: rows, messages, bytes and what they should take at `width`."""
         from sparsecomm.describe import describe_product
@@ -113,6 +147,13 @@ class RankProduct:
     @property
     def rank(self) -> int:
         return self.gather.rank
+
+    def volume(self, topology: Topology, router: Router) -> Volume:
+        """Count what the stages of both plans move on all ranks together.
+
+        Note: Collective over comm.
+        """
+        return volume_of([self.gather.moves(), self.scatter.moves(reverse=True)], topology, router)
 
     def hash(self) -> int:
         """Return this rank's share of the fingerprint of the product."""

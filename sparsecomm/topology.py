@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -102,6 +103,9 @@ class Topology:
         groups: (num_levels, num_ranks) int32; `groups[l, p]` is the group of level l that rank p is in. Groups of
             a level lie inside groups of the next, and the outermost level is one group. They may have any sizes.
         device: of every rank.
+        links: (num_links, 2) int32, pairs of ranks with a direct link besides the ports of their level, as between
+            GPUs of a node that is not all-to-all.
+        link_Bps: (num_links,) float64, bytes per second of each in one direction.
 
     Example:
         >>> topology = Topology.parse("nodes:3,1")
@@ -115,6 +119,8 @@ class Topology:
     levels: tuple[Level, ...]
     groups: IntRank
     device: Device = CORE
+    links: IntRank = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
+    link_Bps: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     _lane: IntRank = field(init=False, repr=False)
     _members: IntRank = field(init=False, repr=False)
     _start: tuple[IntRank, ...] = field(init=False, repr=False)
@@ -122,6 +128,8 @@ class Topology:
     def __post_init__(self) -> None:
         groups = np.asarray(self.groups)
         _check_tree(self.name, self.levels, groups)
+        links, link_Bps = np.asarray(self.links), np.asarray(self.link_Bps, dtype=np.float64)
+        _check_links(self.name, links, link_Bps, groups.shape[1])
         groups = np.stack([np.unique(row, return_inverse=True)[1].astype(np.int32) for row in groups])
         members = np.argsort(groups, axis=1, kind="stable").astype(np.int32)
         sizes = [np.bincount(row) for row in groups]
@@ -130,6 +138,8 @@ class Topology:
         for level, row in enumerate(groups):
             lane[level, members[level]] = np.arange(row.size) - start[level][row[members[level]]]
         object.__setattr__(self, "groups", frozen(groups))
+        object.__setattr__(self, "links", frozen(links.astype(np.int32)))
+        object.__setattr__(self, "link_Bps", frozen(link_Bps))
         object.__setattr__(self, "_members", frozen(members))
         object.__setattr__(self, "_lane", frozen(lane))
         object.__setattr__(self, "_start", start)
@@ -209,12 +219,37 @@ class Topology:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to make the same topology again."""
+        links = {"links": self.link_list()} if len(self.links) else {}
         return {
             "name": self.name,
             "levels": [asdict(level) for level in self.levels],
             "groups": self.groups[:-1].tolist(),
             "device": asdict(self.device),
+            **links,
         }
+
+    def link_list(self) -> list[tuple[int, int, float]]:
+        """Return (rank, rank, bytes per second) of every direct link."""
+        return [
+            (one, other, Bps) for (one, other), Bps in zip(self.links.tolist(), self.link_Bps.tolist(), strict=True)
+        ]
+
+    def with_links(self, links: Iterable[tuple[int, int, float]]) -> Topology:
+        """Return this topology with direct links (rank, rank, bytes per second) instead of those it has.
+
+        Raises:
+            InputError: a link is not between two ranks of the topology, or is given twice.
+
+        Example:
+            >>> ring = Topology.parse("uniform:1x3").with_links([(0, 1, 25e9), (1, 2, 25e9)])
+            >>> ring.links.tolist()
+            [[0, 1], [1, 2]]
+        """
+        ranks = [tuple(link) for link in links]
+        if any(len(link) != 3 for link in ranks):
+            raise InputError(f"topology {self.name!r}: a link is [rank, rank, bytes per second]")
+        ends = np.array([link[:2] for link in ranks]).reshape(-1, 2)
+        return replace(self, links=ends, link_Bps=np.array([link[2] for link in ranks], dtype=np.float64))
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Topology:
@@ -227,7 +262,7 @@ class Topology:
             levels = tuple(Level(**level) for level in data["levels"])
             inner = np.asarray(data["groups"], dtype=np.int64)
             device = Device(**data["device"]) if "device" in data else CORE
-            return make_tree(str(data["name"]), levels, list(inner), device)
+            return make_tree(str(data["name"]), levels, list(inner), device).with_links(data.get("links", ()))
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise InputError(f"not the description of a topology: {err}") from err
 
@@ -242,7 +277,7 @@ class Topology:
 
         Args:
             spec: `uniform:NxG` (N nodes of G ranks), `nodes:3,3,1` (uneven), a machine that is known (`summit:N`,
-                `frontier:N`, `perlmutter:N`, `dgx-h100:N`), or the path of a TOML file.
+                `frontier:N`, `perlmutter:N`, `dgx-h100:N`, `dgx-1:N`), or the path of a TOML file.
 
         Raises:
             InputError: `spec` is none of these or has no ranks.
@@ -266,7 +301,8 @@ class Topology:
         """Return the tree as a directed graph, from the outermost group down to the ranks.
 
         A node is `(level name, group)`, or `("rank", rank)`; groups carry what a copy inside them costs
-        (`latency_s`, `bandwidth_Bps`, `ports`, `load_store`).
+        (`latency_s`, `bandwidth_Bps`, `ports`, `load_store`). Direct links are edges between ranks, both ways, with
+        `bandwidth_Bps`.
 
         Example:
             >>> tree = Topology.parse("uniform:2x2").to_networkx()
@@ -283,6 +319,9 @@ class Topology:
         for inner in range(-1, self.num_levels - 1):
             outer = self.group_of(inner + 1)[self.first_of_group(inner)].tolist()
             tree.add_edges_from(((names[inner + 2], up), (names[inner + 1], group)) for group, up in enumerate(outer))
+        for one, other, Bps in self.link_list():
+            for src, dst in ((one, other), (other, one)):
+                tree.add_edge(("rank", src), ("rank", dst), bandwidth_Bps=Bps)
         return tree
 
 
@@ -300,6 +339,20 @@ def _check_tree(name: str, levels: tuple[Level, ...], groups: IntRank) -> None:
         pairs = np.unique(np.stack([inner, outer]), axis=1).shape[1]
         if pairs != np.unique(inner).size:
             raise InputError(f"topology {name!r}: a group lies in two groups of the next level")
+
+
+def _check_links(name: str, links: npt.NDArray[Any], link_Bps: npt.NDArray[np.float64], num_ranks: int) -> None:
+    if links.ndim != 2 or links.shape[1] != 2 or (links.size and links.dtype.kind != "i"):
+        raise InputError(f"topology {name!r}: links must be pairs of ranks, given as whole numbers")
+    if link_Bps.shape != links.shape[:1] or not (np.isfinite(link_Bps) & (link_Bps >= 1)).all():
+        raise InputError(f"topology {name!r}: every link needs its bytes per second, a number of at least 1")
+    wrong = (links < 0).any(axis=1) | (links >= num_ranks).any(axis=1) | (links[:, 0] == links[:, 1])
+    if wrong.any():
+        one, other = links[int(np.argmax(wrong))].tolist()
+        raise InputError(f"topology {name!r}: link {one} - {other} is not between two of its {num_ranks} ranks")
+    pairs = np.sort(links.astype(np.int64), axis=1) @ [num_ranks, 1]
+    if np.unique(pairs).size < pairs.size:
+        raise InputError(f"topology {name!r}: a link is given twice; give one with the sum of their bytes per second")
 
 
 def make_tree(

@@ -22,6 +22,7 @@ def read_toml(path: Path) -> Topology:
     That is either `tree`, nested lists whose leaves count the ranks of an innermost group, or, where neighbours in
     the tree have no neighbouring numbers, `groups`: the group of every rank, for every level but the outermost.
     `[device]` says what holds the rows of a rank; without it that is a core.
+    `links` lists the direct links, each as [rank, rank, bytes per second].
 
     Raises:
         InputError: there is no such file, or it does not describe a topology.
@@ -30,7 +31,8 @@ def read_toml(path: Path) -> Topology:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         levels = tuple(Level(**level) for level in data["levels"])
         device = Device(**data["device"]) if "device" in data else CORE
-        return make_tree(str(data.get("name", path.stem)), levels, _read_groups(data, len(levels)), device)
+        topology = make_tree(str(data.get("name", path.stem)), levels, _read_groups(data, len(levels)), device)
+        return topology.with_links(data.get("links", ()))
     except FileNotFoundError:
         raise InputError(f"no topology file {path}") from None
     except (KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError) as err:
@@ -80,6 +82,8 @@ def _flatten(tree: Any, num_levels: int) -> list[np.ndarray[Any, Any]]:
 def to_toml(topology: Topology) -> str:
     """Return a text that `read_toml` makes the same topology of."""
     lines = [f"name = {_text(topology.name)}", _write_groups(topology)]
+    if len(topology.links):
+        lines.append("links = [\n" + "".join(f"  {list(link)},\n" for link in topology.link_list()) + "]")
     if topology.device != CORE:
         lines += ["", "[device]", f"name = {_text(topology.device.name)}"]
         lines += [f"{key} = {float(getattr(topology.device, key))!r}" for key in ("memory_Bps", "launch_s", "host_Bps")]

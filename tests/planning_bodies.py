@@ -19,6 +19,8 @@ from sparsecomm.topology import Topology
 from sparsecomm.volume import bounds_of
 from tests.planning_oracles import machine, random_case
 
+ROUTED = [name for name in strategy_names() if name != "tree"]
+
 
 class Input(NamedTuple):
     """A whole matrix in new numbering, its layouts and the machine; a body uses its own rows and compares the rest."""
@@ -69,12 +71,13 @@ def check_remote(router: Router, given: Input) -> None:
 def check_products(router: Router, given: Input) -> None:
     """Every strategy makes in the job, array by array, what it makes offline."""
     whole, mine = Remote.of(given.matrix, given.layouts), _own_remote(router, given)
-    for name in strategy_names():
+    for name in ROUTED:
         product = get_strategy(name).build(whole, given.topology)
         part = get_strategy(name).build_rank(mine, given.topology, router)
         found = differences(part, product.rank(router.held.start, whole))
         assert not found, f"{name} on {given.topology}: {found}"
         assert fingerprint_of(_all_hashes(router, part.hash())) == product.fingerprint()
+        assert part.volume(given.topology, router) == product.volume()
 
 
 def check_counts(router: Router, given: Input) -> None:
@@ -83,12 +86,13 @@ def check_counts(router: Router, given: Input) -> None:
     offline = Offline(router.num_ranks)
     found = candidates(mine, given.topology, router=router)
     expected = candidates(whole, given.topology, router=offline)
-    assert list(found) == list(expected) == strategy_names()
+    counted = [name for name in ROUTED if name != "cover-greedy"]
+    assert list(found) == [name for name in expected if name != "tree"] == counted
     for name, candidate in found.items():
         different = differences(candidate.volume, expected[name].volume)
         assert not different, f"{name} on {given.topology}: {different}"
         assert candidate.estimate == expected[name].estimate
-    assert choose(found).name == choose(expected).name
+    assert choose(found).name == choose({name: expected[name] for name in found}).name
     assert bounds_of(mine, given.topology, router) == bounds_of(whole, given.topology, offline)
 
 

@@ -19,7 +19,7 @@ CASE_S = 30.0
 
 # Nodes of one rank, uneven nodes, and two nodes alike.
 TOPOLOGIES = {1: "nodes:1", 2: "nodes:1,1", 3: "nodes:2,1", 4: "uniform:2x2", 7: "nodes:3,3,1"}
-STRATEGIES = ("direct", "hierarchical", "reduce")
+STRATEGIES = ("direct", "hierarchical", "reduce", "hybrid")
 METHODS = ("block", "metis")
 DTYPES = ("float32", "float64")
 WORST = {"float32": 1e-5, "float64": 1e-12}

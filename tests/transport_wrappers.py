@@ -112,3 +112,26 @@ class LossyChannel:
 
     def _told(self, arrivals: list[Arrival]) -> list[Arrival]:
         return [Arrival(m, self.sizes[m] if m == self.faked else size) for m, size in arrivals]
+
+
+class Posts(Wrapped):
+    """Notes the peers that messages are posted to, in order."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self.peers: list[int] = []
+
+    def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> Channel:
+        return PostsChannel(self.inner.open(sends, recvs), sends, self.peers)
+
+
+class PostsChannel:
+    def __init__(self, inner: Channel, sends: Sequence[MessageBuffer], peers: list[int]) -> None:
+        self.inner, self.sends, self.peers = inner, sends, peers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def post(self, number: int) -> None:
+        self.peers.append(self.sends[number].peer)
+        self.inner.post(number)

@@ -113,6 +113,7 @@ def _plan(args: argparse.Namespace) -> int:
             dtype=args.dtype,
             calibration=args.calibration,
             plans=plan_cache(args),
+            row_mode=args.row_mode,
             say=say,
         )
         if args.output is not None:

@@ -200,6 +200,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         calibration=args.calibration,
         plans=plan_cache(args),
         guard=args.guard,
+        row_mode=args.row_mode,
     )
 
 

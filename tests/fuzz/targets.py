@@ -172,7 +172,7 @@ _SPECS = (
     b"grid3d27:3",
     b"radixnet:64:1",
 )
-_TREES = tuple(b"uniform:2x3 nodes:3,1,2 summit:2 frontier:1 perlmutter:3 dgx-h100:2".split())
+_TREES = tuple(b"uniform:2x3 nodes:3,1,2 summit:2 frontier:1 perlmutter:3 dgx-h100:2 dgx-1:1".split())
 
 
 def _write_spec(specs: tuple[bytes, ...]) -> Callable[[Random, Path], int]:

@@ -23,6 +23,7 @@ from tests.unit.test_store import assert_same
 Json = dict[str, Any]
 MATRIX, MACHINE = "rmat:9:6", "nodes:3,1"
 LEVELS = ["node", "network"]
+UNCOUNTED = ("tree", "cover-greedy")
 SHARED = {
     "schema": str,
     "matrix": {"name": str, "rows": int, "cols": int, "nnz": int, "fingerprint": str},
@@ -34,6 +35,7 @@ SHARED = {
         name: {
             **{noun: dict.fromkeys(LEVELS, int) for noun in ("rows", "messages", "bytes", "max_rank_rows")},
             "max_node_rows": {"in": int, "out": int},
+            "gap_percent": {"network": float, "busiest_node": float},
             "max_rank_bytes": int,
             "predicted_s": float,
             "predicted_parts_s": {
@@ -43,8 +45,10 @@ SHARED = {
             "limit": str,
         }
         for name in strategy_names()
-    },
-    "not_counted": {},
+        if name not in UNCOUNTED
+    }
+    | dict.fromkeys(UNCOUNTED, type(None)),
+    "not_counted": dict.fromkeys(UNCOUNTED, str),
     "two_party_minimum": {"network": int},
     "lower_bound": {"network": int, "busiest_node": int},
 }
@@ -123,14 +127,18 @@ def test_volumes_of_plan_by_brute_force() -> None:
     rows, by_node = pairs_that_move(MATRIX, MACHINE)
     direct = report["strategies"]["direct"]
     assert direct["rows"] == dict(zip(LEVELS, rows, strict=True))
-    for entry in report["strategies"].values():
+    for entry in filter(None, report["strategies"].values()):
         assert entry["bytes"] == {level: count * 16 * 8 for level, count in entry["rows"].items()}
         assert entry["rows"]["network"] >= report["lower_bound"]["network"]
+        bounds = report["lower_bound"]
+        counts = {"network": entry["rows"]["network"], "busiest_node": max(entry["max_node_rows"].values())}
+        gaps = {name: 100 * (count / bounds[name] - 1) for name, count in counts.items()}
+        assert entry["gap_percent"] == pytest.approx(gaps, abs=1e-3)
     assert direct["max_node_rows"] == {"in": max(i for i, _ in by_node), "out": max(o for _, o in by_node)}
-    for entry in report["strategies"].values():
+    for entry in filter(None, report["strategies"].values()):
         assert sum(entry["predicted_parts_s"].values()) == pytest.approx(entry["predicted_s"])
         assert entry["predicted_parts_s"][entry["limit"]] == max(entry["predicted_parts_s"].values())
-    predicted = {name: entry["predicted_s"] for name, entry in report["strategies"].items()}
+    predicted = {name: entry["predicted_s"] for name, entry in report["strategies"].items() if entry}
     assert predicted[report["chosen"]] == min(predicted.values())
     assert report["two_party_minimum"]["network"] >= report["lower_bound"]["network"] > 0
 
@@ -141,7 +149,8 @@ def test_show_nodes() -> None:
     table = shown.stdout[shown.stdout.index("network rows by node") :]
     lines = [[int(word.replace(",", "")) for word in re.findall(r"[\d,]+", line)] for line in table.splitlines()]
     _, by_node = pairs_that_move(MATRIX, MACHINE)
-    assert [line for line in lines if line] == [[0, 3, *by_node[0]], [1, 1, *by_node[1]]]
+    pairs = [[0, 1], [0, by_node[0][1]], [1, by_node[1][1]]]
+    assert [line for line in lines if line] == [[0, 3, *by_node[0]], [1, 1, *by_node[1]], *pairs]
 
 
 def test_show_stages() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sparsecomm.bipartite import minimum_cover
+from sparsecomm.bipartite import greedy_cover, minimum_cover
 from sparsecomm.collectives.strategy import get_strategy
 from sparsecomm.cover import node_cover, rank_cover
 from sparsecomm.hitting import hitting_choices
+from sparsecomm.io.matrix import read_matrix
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.table import Offline, distinct
@@ -153,3 +155,40 @@ def test_hitting_choices(seed: int) -> None:
         mine = [choices for (k, _), choices in accepts.items() if k == key]
         least = next(n for n in range(7) if any(all(set(c) & m for m in mine) for c in combinations(range(6), n)))
         assert least <= sum(k == key for k, _ in pairs) <= least + 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_greedy_cover(seed: int) -> None:
+    """Covers every edge, is not smaller than the minimum, and is the same alone as beside other graphs."""
+    rng = np.random.default_rng(seed)
+    edges = np.unique(rng.integers(0, [4, *rng.integers(2, 14, 2)], (int(rng.integers(0, 90)), 3)), axis=0)
+    group, row, col = edges.T
+    cover, least = greedy_cover(group, row, col), minimum_cover(group, row, col)
+    names = np.unique(group)
+    assert cover.sizes.size == names.size
+    assert (cover.sizes >= least.sizes).all()
+    for size, name in zip(cover.sizes.tolist(), names, strict=True):
+        mine = group == name
+        rows, cols = set(row[mine & cover.by_left].tolist()), set(col[mine & ~cover.by_left].tolist())
+        assert len(rows) + len(cols) <= size
+        assert not any(c in cols for c in col[mine & cover.by_left].tolist())
+        alone = greedy_cover(group[mine], row[mine], col[mine])
+        assert alone.by_left.tolist() == cover.by_left[mine].tolist()
+
+
+def test_greedy_cover_of_a_star_and_of_a_path() -> None:
+    """Graphs whose leaves decide everything."""
+    star, zeros = np.arange(6), np.zeros(6, dtype=np.int64)
+    assert greedy_cover(zeros, zeros, star).sizes.tolist() == greedy_cover(zeros, star, zeros).sizes.tolist() == [1]
+    assert greedy_cover(zeros, star, zeros).by_left.tolist() == [False] * 6
+    path = np.array([(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (3, 2)])
+    assert greedy_cover(zeros, *path.T).sizes.tolist() == [3]
+
+
+def test_gap_of_the_greedy_cover(data_dir: Path) -> None:
+    """Less than one per cent above the minimum here; every row of the cover crosses once."""
+    topology, matrix = Topology.parse("uniform:4x8"), read_matrix(str(data_dir / "matrices/copter2.graph.gz"))
+    layouts = Layouts(*(Layout.block(size, topology.num_ranks) for size in matrix.shape))
+    remote = Remote.of(matrix, layouts)
+    assert node_cover(remote, topology, Offline(topology.num_ranks)).size == 29_540
+    assert get_strategy("cover-greedy").count(remote, topology).rows[-1] <= 29_558

@@ -302,12 +302,15 @@ def test_describe_holds_the_numbers(name: str) -> None:
     plan = product.scatter if name == "reduce" else product.gather
     assert len(lines) == len(plan.stages)
     for number, (line, copies) in enumerate(zip(lines, plan_copies(plan), strict=True)):
-        messages = len({(c.src, c.dst) for c in copies})
+        pairs = {(c.src, c.dst) for c in copies}
+        messages = len(pairs)
+        rounds = max(max(Counter(pair[side] for pair in pairs).values()) for side in (0, 1))
         ends = [*Counter(c.src for c in copies).values(), *Counter(c.dst for c in copies).values()]
         rows, megabytes = len(copies), len(copies) * 32 * 8 / 1e6
         level = product.topology.levels[plan.stages[number].level].name
         kind = "scatter" if name == "reduce" else "gather"
-        assert line == [kind, str(number), level, f"{rows:,}", str(messages), f"{megabytes:,.3f}", str(max(ends))]
+        counts = [f"{rows:,}", str(messages), f"{megabytes:,.3f}", str(max(ends)), str(rounds)]
+        assert line == [kind, str(number), level, *counts]
     assert str(product) == product.describe()
 
 

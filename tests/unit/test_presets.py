@@ -20,8 +20,9 @@ PUBLISHED = {
     "frontier": (8, {"package": (200, 1), "node": (50, 2), "network": (25, 4)}),
     "perlmutter": (4, {"node": (100, 3), "network": (25, 4)}),
     "dgx-h100": (8, {"node": (450, 1), "network": (50, 8)}),
+    "dgx-1": (8, {"node": (15.75, 1), "network": (12.5, 4)}),
 }
-MEMORY = {"summit": 900, "frontier": 1600, "perlmutter": 1555, "dgx-h100": 3350}
+MEMORY = {"summit": 900, "frontier": 1600, "perlmutter": 1555, "dgx-h100": 3350, "dgx-1": 900}
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
@@ -149,3 +150,44 @@ def test_networkx_is_the_tree(spec: str) -> None:
         assert chain[1:] == expected
     assert graph.nodes["network", 0]["bandwidth_Bps"] == topology.levels[-1].bandwidth_Bps
     assert graph.graph["name"] == spec
+
+
+def test_links_of_a_dgx_1() -> None:
+    """Six NVLinks a GPU; a cube with both diagonals of two faces: no two GPUs are more than two links apart."""
+    graph = Topology.parse("dgx-1:2").to_networkx()
+    ranks = graph.subgraph([("rank", rank) for rank in range(16)])
+    for node in (range(8), range(8, 16)):
+        mesh = ranks.subgraph([("rank", rank) for rank in node])
+        assert {sum(data["bandwidth_Bps"] for *_, data in mesh.out_edges(rank, data=True)) for rank in mesh} == {150e9}
+        assert {degree for _, degree in mesh.out_degree} == {4}
+        assert nx.diameter(mesh) == 2
+        for one, other, data in mesh.edges(data=True):
+            assert mesh.edges[other, one] == data
+    assert ranks.number_of_edges() == 2 * 32
+
+
+def test_links_of_a_file(tmp_path: Path) -> None:
+    topology = Topology.parse("uniform:2x2").with_links([(0, 1, 25e9), (3, 2, 50e9)])
+    (tmp_path / "linked.toml").write_text(topology.to_toml())
+    for again in (Topology.parse(str(tmp_path / "linked.toml")), Topology.from_dict(topology.to_dict())):
+        assert again.links.tolist() == [[0, 1], [3, 2]]
+        assert again.link_Bps.tolist() == [25e9, 50e9]
+    assert "links" not in Topology.parse("uniform:2x2").to_dict()
+
+
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [
+        ([(0, 4, 1e9)], "link 0 - 4"),
+        ([(-1, 2, 1e9)], "link -1 - 2"),
+        ([(1, 1, 1e9)], "link 1 - 1"),
+        ([(0, 1, 1e9), (1, 0, 1e9)], "twice"),
+        ([(0, 1, float("nan"))], "bytes per second"),
+        ([(0, 1, 0.0)], "bytes per second"),
+        ([(0.5, 1, 1e9)], "whole numbers"),
+        ([(0, 1)], "a link is"),
+    ],
+)
+def test_links_that_cannot_be(links: list[tuple[int, int, float]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Topology.parse("uniform:2x2").with_links(links)

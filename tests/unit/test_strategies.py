@@ -230,7 +230,7 @@ def test_auto_is_the_least_predicted(case: Case) -> None:
     assert {name: candidate.estimate.total_s for name, candidate in found.items()} == predicted
     least = min(predicted.values())
     chosen = choose(found).name
-    assert chosen == next(name for name in strategy_names() if predicted[name] == least)
+    assert chosen == next(name for name in predicted if predicted[name] == least)
     assert make_product(remote, topology, width=32, itemsize=8).strategy == chosen
     assert choose(found, "reduce").name == "reduce"
     with pytest.raises(InputError, match="sideways"):
@@ -263,13 +263,34 @@ def test_passed_over_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         None,
         "8 remote nonzeros, counted unasked up to 7",
     ]
-    assert passed_over(remote, topology, router) == {}
+    assert list(passed_over(remote, topology, router)) == ["tree", "cover-greedy"]
     slow = replace(get_strategy("cover"), too_much=up_to(7))
     monkeypatch.setitem(strategy._STRATEGIES, "cover", slow)
-    assert list(passed_over(remote, topology, router)) == ["cover"]
-    assert set(strategy_names()) - set(candidates(remote, topology)) == {"cover"}
-    assert passed_over(remote, topology, router, "cover") == {}
+    reasons = passed_over(remote, topology, router)
+    assert list(reasons) == ["cover", "tree", "cover-greedy"]
+    assert reasons["cover"].endswith("; ask for it by name")
+    assert set(strategy_names()) - set(candidates(remote, topology)) == {"cover", "tree", "cover-greedy"}
+    assert list(passed_over(remote, topology, router, "cover")) == ["tree", "cover-greedy"]
     assert "cover" in candidates(remote, topology, asked="cover")
+
+
+def test_row_mode_off() -> None:
+    """Values stay with the owners of their rows, whatever would be predicted faster."""
+    layout = Layout.block(12, 12)
+    column = csr_array(np.eye(1, 12, 11).repeat(60, axis=0))
+    remote, topology = Remote.of(column.T.tocsr(), Layouts(layout, Layout.block(60, 12))), Topology.parse("uniform:2x6")
+    assert make_product(remote, topology, width=1024).strategy == "reduce"
+    product = make_product(remote, topology, width=1024, row_mode=False)
+    assert product.multiplier.tolist() == remote.nonzeros.rank.tolist()
+    assert product.scatter.num_copies == 0
+    off = {name for name in strategy_names() if get_strategy(name).row_mode}
+    assert off == {name for name in strategy_names() if name in ("reduce", "relay") or "cover" in name}
+    for name in strategy_names():
+        product = get_strategy(name).build(remote, topology)
+        assert name in off or product.multiplier.tolist() == remote.nonzeros.rank.tolist()
+    with pytest.raises(InputError, match=r"strategy cover .* row mode is off"):
+        make_product(remote, topology, "cover", row_mode=False)
+    assert make_product(remote, topology, "direct", row_mode=False).strategy == "direct"
 
 
 @pytest.mark.parametrize(
