@@ -29,11 +29,14 @@ def test_every_case_is_a_plan_of_its_own() -> None:
     ]
     for case in report["cases"]:
         plan = sparsecomm("plan", MATRIX, "-t", case["topology"]["name"], "-k", case["width"], "--json").json
+        counted = {name: entry for name, entry in plan["strategies"].items() if entry}
+        for entry in counted.values():
+            del entry["gap_percent"]  # what-if computes no bounds
         for key in ("matrix", "topology", "width", "strategies", "not_counted", "chosen"):
             assert case[key] == plan[key], key
         best = plan["strategies"][plan["chosen"]]
         assert (case["predicted_s"], case["limit"]) == (best["predicted_s"], best["limit"])
-        assert case["predicted_s"] == min(entry["predicted_s"] for entry in plan["strategies"].values())
+        assert case["predicted_s"] == min(entry["predicted_s"] for entry in counted.values())
     assert sum(report["wins"].values()) == len(report["cases"])
 
 
@@ -42,7 +45,8 @@ def test_twice_the_bandwidth_of_the_network() -> None:
     report = what_if("-t", "summit:3", "--set", "network.bandwidth=1x,2x", "--json").json
     before, after = (case["strategies"] for case in report["cases"])
     moved = 0
-    for name in set(before) - {"striped", "cover-striped"}:  # these count the lanes anew for other links
+    # These count lanes and links anew for other bandwidths.
+    for name in {name for name, entry in before.items() if entry} - {"striped", "cover-striped", "tree"}:
         old, new = (side[name]["predicted_parts_s"] for side in (before, after))
         ports = ("network rank port", "network node port")
         assert sum(new[port] for port in ports) == sum(old[port] for port in ports) / 2
