@@ -14,6 +14,7 @@ from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
+from sparsecomm.kernels.threads import cores_key, num_threads
 from sparsecomm.layout import Layout
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, any_at
@@ -50,6 +51,8 @@ class Blocks:
         nonzeros = _nonzeros(rows, product)
         multiplier = agreed(transport, lambda: _multipliers(nonzeros, product))
         offsets = np.concatenate([[0], np.cumsum(transport.collect(np.array([rows.nnz], dtype=np.int64)))])
+        cores = transport.collect(np.array([cores_key()], dtype=np.int64))
+        self._threads = num_threads(sharers=int((cores == cores_key()).sum()))
         self._plan: RankPlan | None = None
         away = multiplier != product.rank
         mine = nonzeros.with_columns(slot=np.arange(rows.nnz)).take(~away)
@@ -76,7 +79,7 @@ class Blocks:
         def block(ghost_rows: bool, ghost_cols: bool) -> Block:
             pick = (row_ghost == ghost_rows) & (col_ghost == ghost_cols)
             shape = (sides[0][ghost_rows], sides[1][ghost_cols])
-            return Block(shape, row[pick], col[pick], mine["slot"][pick])
+            return Block(shape, row[pick], col[pick], mine["slot"][pick], self._threads)
 
         own, in_, out, via = block(False, False), block(False, True), block(True, False), block(True, True)
         self.all = (own, in_, out, via)

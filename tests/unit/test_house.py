@@ -19,8 +19,8 @@ from tests.jobs import ENVIRONMENT, ROOT
 LINKED = ("apps", "collectives", "launch", "partition")
 SOURCES = [path for folder in ("sparsecomm", *LINKED) for path in sorted((ROOT / folder).rglob("*.py"))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Import names whose package has another name.
-PACKAGES = {"cupy": "cupy-cuda12x", "cupy_backends": "cupy-cuda12x", "cupyx": "cupy-cuda12x"}
+# Import names whose package has another name; numba brings the llvmlite that it needs.
+PACKAGES = {"cupy": "cupy-cuda12x", "cupy_backends": "cupy-cuda12x", "cupyx": "cupy-cuda12x", "llvmlite": "numba"}
 
 
 def blocks_of(language: str) -> list[object]:

@@ -55,7 +55,7 @@ def test_spmm_equals_dense_product(dtype: str, x_dtype: str, width: int, accumul
     result = np.result_type(matrix.dtype, x.dtype)
     before = dense_of(ROWS, width, result)
     out = before.copy()
-    spmm(matrix, x, out, accumulate=accumulate)
+    spmm(matrix, x, out, beta=float(accumulate))
     expected = matrix.toarray().astype(result) @ x.astype(result) + before * accumulate
     assert np.array_equal(out, expected)
 
@@ -63,7 +63,7 @@ def test_spmm_equals_dense_product(dtype: str, x_dtype: str, width: int, accumul
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_result_goes_into_memory_that_is_not_contiguous(accumulate: bool) -> None:
     matrix, x, whole = matrix_of("f4"), dense_of(COLS, 5, "f4"), np.ones((ROWS, 10), dtype=np.float32)
-    spmm(matrix, x, whole[:, ::2], accumulate=accumulate)
+    spmm(matrix, x, whole[:, ::2], beta=float(accumulate))
     assert np.array_equal(whole[:, ::2], matrix @ x + accumulate)
     assert (whole[:, 1::2] == 1).all()
 

@@ -1,0 +1,89 @@
+"""A matrix for products with one vector: rows of about equal length side by side, one in each lane of a register."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sparsecomm.kernels.threads import run_parts
+
+Dense = npt.NDArray[Any]
+
+_REGISTER_BYTES: Final = 64
+# Rows that are sorted by length: few keep neighbours together, and more are taken until there is little padding.
+_WINDOWS: Final = (1 << 12, 1 << 16, 1 << 62)
+_PADDING: Final = 1.03
+_PARTS: Final = 4  # for each thread
+
+
+class Sliced:
+    """Slices of as many rows as a register has lanes; entry t of all its rows lies side by side.
+
+    Every lane adds the products of its row in CSR order, so the sums have scipy's bits. Padding is masked, not added.
+
+    Source: SELL-C-sigma of Kreutzer, Hager, Wellein, Fehske, Bishop 2014.
+    """
+
+    @staticmethod
+    def suits(matrix: csr_array[Any]) -> bool:
+        """Say whether this processor gathers by AVX-512, and 32 bits number the rows and columns."""
+        from sparsecomm.kernels.loops import vector_unit
+
+        return vector_unit()[0] == _REGISTER_BYTES and max(matrix.shape) < 2**31
+
+    def __init__(self, matrix: csr_array[Any]) -> None:
+        from sparsecomm.kernels.loops import slice_rows
+
+        self._loop = slice_rows
+        self._lanes, rows = _REGISTER_BYTES // matrix.dtype.itemsize, matrix.shape[0]
+        for window in _WINDOWS:
+            self._sort_rows(np.diff(matrix.indptr), window)
+            if self._starts[-1] <= _PADDING * matrix.nnz or window >= rows:
+                break
+        self._place = np.empty(rows, np.int64)
+        self._place[self._rows[:rows]] = self._starts[np.arange(rows) // self._lanes] + np.arange(rows) % self._lanes
+        self._indices = self._filled(matrix, matrix.indices.astype(np.int32, copy=False))
+        self._data: Dense = self._filled(matrix, matrix.data)
+
+    def _sort_rows(self, lengths: npt.NDArray[Any], window: int) -> None:
+        """Group the rows into slices, longest first among each `window` of them."""
+        order = np.lexsort((-lengths, np.arange(lengths.size) // window))
+        num_slices = -(-lengths.size // self._lanes)
+        self._rows = np.full(num_slices * self._lanes, -1, np.int32)
+        self._lengths = np.zeros(self._rows.size, np.int32)
+        self._rows[: lengths.size], self._lengths[: lengths.size] = order, lengths[order]
+        by_slice = self._lengths.reshape(num_slices, self._lanes)
+        self._full = by_slice.min(axis=1).astype(np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(by_slice.max(axis=1), dtype=np.int64)]) * self._lanes
+
+    def _filled(self, matrix: csr_array[Any], entries: Dense) -> Dense:
+        from sparsecomm.kernels.loops import fill_slices
+
+        result = np.zeros(int(self._starts[-1]), entries.dtype)
+        fill_slices(matrix.indptr, self._place, self._lanes, entries, result)
+        return result
+
+    def update(self, matrix: csr_array[Any]) -> None:
+        """Take other values of the same structure."""
+        self._data = self._filled(matrix, matrix.data)
+
+    @property
+    def padding(self) -> float:
+        """Entries with padding over entries without."""
+        return self._indices.size / max(1, int(self._lengths.sum()))
+
+    def multiply(self, x: Dense, out: Dense, threads: int, *, keep: bool = False) -> None:
+        """Compute `out = matrix @ x`, or add to `out`; both are vectors."""
+        arrays = (self._starts, self._full, self._data, self._indices, self._lengths, self._rows, x, out)
+        loop = self._loop
+        if threads == 1:
+            loop(*arrays, 0, self._full.size, keep)
+            return
+        inner = np.searchsorted(self._starts, np.linspace(0, self._starts[-1], _PARTS * threads + 1)[1:-1])
+        cuts = [0, *inner.tolist(), self._full.size]
+        run_parts([partial(loop, *arrays, *cut, keep) for cut in pairwise(cuts)], threads)

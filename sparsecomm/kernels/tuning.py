@@ -1,0 +1,129 @@
+"""How a product is walked through: measured where it matters, remembered for matrices alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sparsecomm.kernels.cache import cache_folder, caches, processor
+from sparsecomm.kernels.threads import clock
+
+# Multiply-adds from which a product is worth measuring, and that a trial takes at most.
+TUNED_WORK: Final = 1 << 23
+_TRIAL_WORK: Final = 1 << 25
+_ROUNDS: Final = 2
+# Matrices whose features are powers of two closer than this are taken for alike.
+_ALIKE: Final = 0.5
+_MAX_ENTRIES: Final = 512
+_VERSION: Final = 2
+
+_AHEAD: Final = (4, 8, 16)
+_REGISTER: Final = 16  # columns that a panel is cut to multiples of
+
+Entry = dict[str, Any]
+
+
+class Setting(NamedTuple):
+    """How a product is walked through; the result does not depend on it.
+
+    Args:
+        ahead: nonzeros between asking for a row of X and using it; 0 leaves it to the processor.
+        panel: columns of X that are multiplied with all rows before the next are; 0 is all.
+    """
+
+    ahead: int = 0
+    panel: int = 0
+
+
+def candidates(num_cols: int, width: int, itemsize: int) -> dict[str, Setting]:
+    """Return the settings that are worth trying: plain, asking ahead, and panels of X that stay in the second cache."""
+    second = dict(caches()).get("L2", 1 << 20)
+    panel = second * 5 // 8 // max(1, num_cols * itemsize) // _REGISTER * _REGISTER
+    found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead=ahead) for ahead in _AHEAD}
+    return found | ({"panels": Setting(panel=panel)} if _REGISTER <= panel < width else {})
+
+
+def features(matrix: csr_array[Any], width: int, itemsize: int, threads: int) -> list[float]:
+    """Return what decides how a product behaves, as logarithms: size, nonzeros of a row, width, jumps, threads."""
+    sample = matrix.indices[:: max(1, matrix.nnz // 4096)].astype(np.int64)
+    jump = np.abs(np.diff(sample)).mean() if sample.size > 1 else 0.0
+    facts = [matrix.shape[0], matrix.nnz / max(1, matrix.shape[0]), width * itemsize, jump, itemsize, threads]
+    return [round(float(np.log2(1 + fact)), 3) for fact in facts]
+
+
+def choose_setting(
+    matrix: csr_array[Any], width: int, threads: int, run: Callable[[Setting, int, int], None]
+) -> Setting:
+    """Return the best setting for a product: that of the nearest matrix known, else the fastest measured.
+
+    Args:
+        matrix: that is multiplied.
+        width: columns of X.
+        threads: that share the product.
+        run: `run(setting, first, last)` multiplies these rows into memory that nobody reads.
+    """
+    wanted, entries = features(matrix, width, matrix.dtype.itemsize, threads), _load()
+    tried = candidates(matrix.shape[1], width, matrix.dtype.itemsize)
+    near = min(entries, key=lambda entry: _distance(entry, wanted), default=None)
+    if near is not None and _distance(near, wanted) <= _ALIKE and near["best"] in tried:
+        return tried[near["best"]]
+    first, last = _trial_rows(matrix, width)
+    seconds = {name: _seconds(run, setting, first, last, clock(threads)) for name, setting in tried.items()}
+    best = min(tried, key=lambda name: seconds[name])
+    _save([*entries, {"features": wanted, "best": best}])
+    return tried[best]
+
+
+def _trial_rows(matrix: csr_array[Any], width: int) -> tuple[int, int]:
+    """Return rows around the middle that are enough to tell."""
+    half = _TRIAL_WORK // (2 * max(1, width))
+    middle = matrix.nnz // 2
+    first, last = np.searchsorted(matrix.indptr, [middle - half, middle + half])
+    return max(0, int(first) - 1), min(matrix.shape[0], int(last))
+
+
+def _seconds(
+    run: Callable[[Setting, int, int], None], setting: Setting, first: int, last: int, now: Callable[[], float]
+) -> float:
+    times = []
+    for _ in range(_ROUNDS):
+        begin = now()
+        run(setting, first, last)
+        times.append(now() - begin)
+    return min(times)
+
+
+def _distance(entry: Entry, wanted: Sequence[float]) -> float:
+    known = entry["features"]
+    if len(known) != len(wanted):
+        return float("inf")
+    return float(np.abs(np.subtract(known, wanted)).max())
+
+
+def _load() -> list[Entry]:
+    """Return what is remembered for this processor; a file that is damaged, or another's, is nothing."""
+    try:
+        kept = json.loads((cache_folder() / "tuning.json").read_text())
+        if (kept["version"], kept["processor"]) != (_VERSION, processor()):
+            return []
+        return [{"features": list(map(float, one["features"])), "best": str(one["best"])} for one in kept["entries"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _save(entries: list[Entry]) -> None:
+    """Remember the latest entries; where nothing can be written they are measured again."""
+    path = cache_folder() / "tuning.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        kept = {"version": _VERSION, "processor": processor(), "entries": entries[-_MAX_ENTRIES:]}
+        beside.write_text(json.dumps(kept))
+        beside.rename(path)
+    except OSError:
+        return
