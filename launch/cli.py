@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
-from sparsecomm.launch.commands import calibrate, cluster, doctor, kernel, launch, partition, plan, spmm, topology
+from sparsecomm.launch.commands import calibrate, cluster, doctor, kernel, launch, partition, plan, sdnn, spmm, topology
 from sparsecomm.launch.options import reader_may_leave
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sparsecomm {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the library does to standard error")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (plan, partition, spmm, kernel, topology, calibrate, doctor, launch, cluster):
+    for module in (plan, partition, spmm, sdnn, kernel, topology, calibrate, doctor, launch, cluster):
         command = module.add_parser(commands)
         command.epilog, command.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
         command.set_defaults(run=module.run)

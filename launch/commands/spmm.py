@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecomm.errors import InputError
+from sparsecomm.launch.in_job import check_ranks, check_started, run_in_job
 from sparsecomm.launch.options import (
     Parsers,
     add_cache,
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from sparsecomm.launch.world import env_size
 
     if env_size(os.environ) is not None:
-        return _in_job(args)
+        return run_in_job(args, _work, _print)
     num_ranks = _check(args)
     if num_ranks == 1 or args.transport == "local":
         return _in_threads(args, num_ranks)
@@ -86,7 +87,7 @@ def _check(args: argparse.Namespace) -> int:
     if num_ranks < 1:
         raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
     if topology is not None:
-        _check_ranks(topology, num_ranks)
+        check_ranks(topology, num_ranks)
     if args.plan is not None:
         header = load_product_header(args.plan, num_ranks)
         if topology is not None:
@@ -105,53 +106,10 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
 
-def _check_ranks(topology: Topology, num_ranks: int) -> None:
-    if topology.num_ranks != num_ranks:
-        raise InputError(
-            f"topology {topology.name} has {topology.num_ranks} ranks, but {num_ranks} are to run; "
-            f"use -n {topology.num_ranks} or a topology of {num_ranks}"
-        )
-
-
-def _check_started(args: argparse.Namespace, num_ranks: int) -> None:
-    if args.ranks not in (None, num_ranks):
-        raise InputError(
-            f"-n {args.ranks} asks for other ranks than the {num_ranks} of the job this runs in; leave -n out"
-        )
-
-
 def _in_threads(args: argparse.Namespace, num_ranks: int) -> int:
     from sparsecomm.collectives.transport.local import run_local
 
     return _print(run_local(num_ranks, lambda transport: _work(args, transport))[0], args)
-
-
-def _in_job(args: argparse.Namespace) -> int:
-    """Do the work as one rank of a job, and leave together with the others."""
-    from sparsecomm.collectives.transport.leave import leave_on_signals
-    from sparsecomm.collectives.transport.open import open_transport
-    from sparsecomm.launch.start import report_code
-    from sparsecomm.launch.world import env_rank
-
-    if args.partition != "block" and env_rank(os.environ) == 0:
-        from sparsecomm.partition.child import Child
-
-        Child.start()  # before MPI, after which nothing may fork
-    leave_on_signals()
-    transport = open_transport(deadline_s=args.deadline)
-    code = 1
-    try:
-        report = _work(args, transport)
-        code = _print(report, args) if transport.rank == 0 else 0
-        transport.barrier()
-        transport.close()
-    except InputError:
-        code = 2
-        raise
-    finally:
-        if transport.rank == 0:
-            report_code(code)
-    return code
 
 
 def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
@@ -160,7 +118,7 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     from sparsecomm.launch.progress import Progress
 
     topology = _topology(args, transport)
-    on_all(transport, lambda: _check_ranks(topology, transport.num_ranks))
+    on_all(transport, lambda: check_ranks(topology, transport.num_ranks))
     near = transport.duplicate(topology.num_load_store if args.transport == "shared" else 0)
     with Progress(enabled=transport.rank == 0) as say:
         report = run_spmm(_options(args), topology, near, say)
@@ -175,7 +133,7 @@ def _topology(args: argparse.Namespace, transport: Transport) -> Topology:
     from sparsecomm.topology import Topology
 
     on_all(transport, lambda: _check_options(args))
-    on_all(transport, lambda: _check_started(args, transport.num_ranks))
+    on_all(transport, lambda: check_started(args, transport.num_ranks))
     if args.topology:
         return on_all(transport, lambda: Topology.parse(args.topology))
     if args.plan is not None:

@@ -152,7 +152,7 @@ def test_python_of_the_pages_runs(block: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks_of("sh"))
 def test_commands_of_the_pages_run(block: str, tmp_path: Path) -> None:
     lines = block.splitlines()
-    if not all(re.match(r"(mpirun -n \d+ )?sparsecomm (partition|plan|spmm|topology) ", line) for line in lines):
+    if not all(re.match(r"(mpirun -n \d+ )?sparsecomm (partition|plan|sdnn|spmm|topology) ", line) for line in lines):
         pytest.skip("needs the network, a cluster, or another machine")
     environ = {**os.environ, **ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for line in lines:
