@@ -23,6 +23,11 @@ def width_for(count: int, most: int) -> int:
     return max(1, min(most, -(-each // _STEP) * _STEP))
 
 
+def widths(most: int) -> list[int]:
+    """Return all widths that `width_for` may choose, but for those of fewer images than a step."""
+    return [*range(_STEP, most, _STEP), most]
+
+
 class Batches:
     """Images side by side: image `ids[j]` is column `j % width` of block `j // width`; columns left over are zero.
 

@@ -42,7 +42,7 @@ def run_sdnn(options: SdnnOptions, topology: Topology, transport: Transport, say
     problem = on_all(transport, lambda: open_problem(options))
     sharers = 1 if hasattr(transport, "comm") else transport.num_ranks  # threads share the memory of one process
     budget = Budget(options.memory, sharers)
-    ready = prepare(problem.network, options, topology, transport, budget, say)
+    ready = prepare(problem, options, topology, transport, budget, say)
     room = _room(problem, ready, options.width, budget, transport)
     prepare_s = time.perf_counter() - begin
     exchanges = Exchanges(transport, topology.num_levels, room.exchanges)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sparsecomm.apps.job import on_all, on_root
 from sparsecomm.apps.sdnn.groups import Groups, grouping
+from sparsecomm.apps.sdnn.layers import load_loops
 from sparsecomm.apps.sdnn.memory import Budget
 from sparsecomm.apps.sdnn.network import Network
 from sparsecomm.apps.sdnn.planner import Planner, joint_partition
-from sparsecomm.apps.sdnn.problem import SdnnOptions
+from sparsecomm.apps.sdnn.problem import Problem, SdnnOptions
 from sparsecomm.apps.sdnn.share import Share, own_rows, share_of
 from sparsecomm.apps.sdnn.weights import Weights
 from sparsecomm.apps.source import Say
 from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.kernels.prepared import LOADING_WORK
 from sparsecomm.plan import RankPlan
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntRank
+
+# numba and the loops it compiles take 120 MB; they are left out where that is much of the memory allowed.
+_LOOPS_BYTES: Final = 512 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,26 +45,39 @@ class Prepared:
 
 
 def prepare(
-    network: Network, options: SdnnOptions, topology: Topology, transport: Transport, budget: Budget, say: Say
+    problem: Problem, options: SdnnOptions, topology: Topology, transport: Transport, budget: Budget, say: Say
 ) -> Prepared:
     """Read the layers one after the other, keep this rank's part of each, and plan those that need an exchange.
 
     Note: Collective over comm.
     """
+    network = problem.network
     groups = _groups(network, options, topology, transport, say)
     planner = Planner(groups, topology, transport, options.strategy, options.width)
-    weights, plans, edges = Weights(budget, options.scratch), [], []
+    implementation = "scipy"
+    if _loops_pay(problem, budget):
+        implementation = "compiled"
+        load_loops(options.width, network.bias)  # before weights are given the memory that is left
+    weights, plans, edges = Weights(budget, options.scratch, implementation), [], []
     for distinct in range(network.num_distinct):
         say(f"preparing layer {distinct + 1} of {network.num_distinct}")
         matrix = on_all(transport, lambda: network.matrix(distinct))  # noqa: B023
         edges.append(matrix.nnz)
-        share = Share(matrix, None)
-        if not groups.alone:
+        if groups.alone:
+            share = Share.of([matrix], implementation)
+        else:
             rows = own_rows(matrix, groups, transport.rank)
             plans.append(planner.plan(matrix, rows))
-            share = share_of(rows, plans[-1][1])
+            share = share_of(rows, plans[-1][1], implementation)
         on_all(transport, lambda: weights.add(share))  # noqa: B023
     return Prepared(groups, weights, plans, planner.strategy, edges)
+
+
+def _loops_pay(problem: Problem, budget: Budget) -> bool:
+    """Say whether compiled loops save more time than loading them takes, and fit the memory; results are the same."""
+    edges = problem.network.num_layers * 32 * problem.network.neurons  # as in the challenge, others about so
+    left = budget.left()
+    return problem.inputs.count * edges > LOADING_WORK and (left is None or left > _LOOPS_BYTES)
 
 
 def _groups(network: Network, options: SdnnOptions, topology: Topology, transport: Transport, say: Say) -> Groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.sdnn.groups import Groups
 from sparsecomm.io.csr import Matrix
+from sparsecomm.kernels import Prepared, prepare
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import Bools
 
@@ -23,12 +25,18 @@ class Share:
         ghost: (own neurons, ghost neurons), or None where the rank is sent nothing.
     """
 
-    own: csr_array[Any]
-    ghost: csr_array[Any] | None
+    own: Prepared
+    ghost: Prepared | None
+
+    @staticmethod
+    def of(matrices: Sequence[csr_array[Any]], implementation: str = "auto") -> Share:
+        """Make (own,) or (own, ghost) ready to be multiplied by an implementation, see `sparsecomm.kernels.prepare`."""
+        parts = [prepare(matrix, implementation=implementation) for matrix in matrices]
+        return Share(parts[0], parts[1] if len(parts) > 1 else None)
 
     @property
     def matrices(self) -> list[csr_array[Any]]:
-        return [self.own] if self.ghost is None else [self.own, self.ghost]
+        return [part.matrix for part in (self.own, self.ghost) if part is not None]
 
     @property
     def num_bytes(self) -> int:
@@ -44,19 +52,19 @@ def own_rows(matrix: Matrix, groups: Groups, rank: int) -> Matrix:
     return found
 
 
-def share_of(rows: Matrix, plan: RankPlan) -> Share:
+def share_of(rows: Matrix, plan: RankPlan, implementation: str = "auto") -> Share:
     """Split a rank's rows by who owns the columns.
 
     Args:
         rows: as `own_rows` returns them.
         plan: the gather that brings this rank the columns it does not own.
+        implementation: of the products.
     """
     own = (rows.indices >= plan.start) & (rows.indices < plan.start + plan.num_own)
-    ghosts = np.searchsorted(plan.ghost_rows, rows.indices)
-    return Share(
-        _part(rows, own, rows.indices - plan.start, plan.num_own),
-        _part(rows, ~own, ghosts, plan.num_ghost) if plan.stages else None,
-    )
+    parts = [_part(rows, own, rows.indices - plan.start, plan.num_own)]
+    if plan.num_ghost:
+        parts.append(_part(rows, ~own, np.searchsorted(plan.ghost_rows, rows.indices), plan.num_ghost))
+    return Share.of(parts, implementation)
 
 
 def _part(rows: Matrix, picked: Bools, columns: Any, num_cols: int) -> csr_array[Any]:

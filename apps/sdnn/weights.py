@@ -52,12 +52,13 @@ class Weights:
     Args:
         budget: of the process; half of what is left when the first share comes is for weights.
         folder: where the file is made; the system's folder for temporary files by default.
+        implementation: of the products with layers that are read.
     """
 
-    def __init__(self, budget: Budget, folder: Path | None = None) -> None:
+    def __init__(self, budget: Budget, folder: Path | None = None, implementation: str = "auto") -> None:
         left = budget.left()
         self._most = None if left is None else left // 2
-        self._folder = folder
+        self._folder, self._implementation = folder, implementation
         self._shares: list[Share] = []
         self._places: list[_Place] = []
         self._held = 0
@@ -120,7 +121,7 @@ class Weights:
         words = self._arrived(distinct)
         self.streamed.wait_s += time.perf_counter() - begin
         self._read_ahead(following)
-        return _unpack(words, self._places[distinct])
+        return Share.of(_unpack(words, self._places[distinct]), self._implementation)
 
     def close(self) -> None:
         """Drop the weights and the file."""
@@ -169,11 +170,11 @@ def _write(file: Any, share: Share) -> _Place:
     return _Place(offset, share.num_bytes // 4, shapes)
 
 
-def _unpack(words: _Words, place: _Place) -> Share:
-    """Return the share whose arrays `words` holds, without a copy."""
+def _unpack(words: _Words, place: _Place) -> list[csr_array[Any]]:
+    """Return the matrices whose arrays `words` holds, without a copy."""
     matrices, start = [], 0
     for rows, cols, nnz in place.shapes:
         indptr, indices, data = np.split(words[start : start + rows + 1 + 2 * nnz], [rows + 1, rows + 1 + nnz])
         matrices.append(csr_array((data.view(np.float32), indices, indptr), shape=(rows, cols)))
         start += rows + 1 + 2 * nnz
-    return Share(matrices[0], matrices[1] if len(matrices) > 1 else None)
+    return matrices

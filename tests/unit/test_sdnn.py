@@ -127,7 +127,7 @@ def test_layer_is_the_formula_of_the_challenge() -> None:
     batches = Batches(np.arange(50), 64, 16)
     row, image = np.nonzero(dense)
     batches.fill(image, row, dense[row, image])
-    alive = run_layer(Share(network.matrix(1), None), batches, None, -0.3, batches.empty())
+    alive = run_layer(Share.of([network.matrix(1)]), batches, None, -0.3, batches.empty())
     z = dense.T @ weights_of(64, 1).astype(np.float32)  # rows are images, as the challenge writes it
     wanted = np.minimum(np.maximum(np.where(z != 0, z - np.float32(0.3), 0), 0), 32)
     assert np.allclose(as_matrix(batches).T, wanted, atol=1e-5)
@@ -299,7 +299,7 @@ def test_bytes() -> None:
 
 def test_weights_come_from_the_file_as_they_were() -> None:
     network = RadixNetwork(64, 6, -0.3)
-    shares = [Share(network.matrix(layer), network.matrix(5 - layer)[:, :17]) for layer in range(6)]
+    shares = [Share.of([network.matrix(layer), network.matrix(5 - layer)[:, :17]]) for layer in range(6)]
     weights = Weights(Budget(1))  # nothing fits
     for share in shares:
         weights.add(share)
