@@ -6,6 +6,7 @@ RANKS ?= 4
 TOPOLOGY ?= uniform:2x2
 PARTITION ?= block
 CUDA ?= cuda12
+TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -54,8 +55,9 @@ clean:
 	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition]'
 	touch $@
 
+# PyTorch in one environment only, and pinned: it takes as long to install as all the rest.
 .venv/.test: .venv/.demo
-	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,test,lint]'
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,test,lint]' $(TORCH)
 	touch $@
 
 .venv/.gpu: .venv/.test

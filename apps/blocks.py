@@ -54,6 +54,7 @@ class Blocks:
         cores = transport.collect(np.array([cores_key()], dtype=np.int64))
         self._threads = num_threads(sharers=int((cores == cores_key()).sum()))
         self._plan: RankPlan | None = None
+        self._moves: dict[np.dtype[Any], Exchange] = {}
         away = multiplier != product.rank
         mine = nonzeros.with_columns(slot=np.arange(rows.nnz)).take(~away)
         if transport.reduce(np.array([away.sum()], dtype=np.int64), "sum")[0]:
@@ -92,10 +93,45 @@ class Blocks:
         """
         values = data
         if self._plan is not None:
-            with Exchange(self._plan, self._transport, 1, data.dtype, num_levels=self._topology.num_levels) as exchange:
-                values = np.concatenate([data, exchange.forward(np.ascontiguousarray(data)[:, None])[:, 0]])
+            exchange = self._values_exchange(data.dtype)
+            values = np.concatenate([data, exchange.forward(np.ascontiguousarray(data)[:, None])[:, 0]])
         for block in self.all:
             block.update(values)
+
+    def sampled(self, y: tuple[Values, Values], x: tuple[Values, Values]) -> Values:
+        """Return `sum over k of y[row, k] * conj(x[col, k])` of every nonzero of the own rows, whoever multiplies it.
+
+        Args:
+            y: own rows and ghost rows, (num_own_rows, k) and (num_ghost_rows, k).
+            x: own columns and ghost columns, likewise.
+
+        Returns:
+            (nnz,) in CSR order.
+
+        Note: Collective over comm.
+        """
+        guests = self._plan.num_ghost if self._plan is not None else 0
+        values = np.zeros(self.nnz + guests, dtype=np.result_type(y[0], x[0]))
+        for block, rows, cols in zip(self.all, (y[0], y[0], y[1], y[1]), (*x, *x), strict=True):
+            block.sample(rows, cols, values)
+        if self._plan is None:
+            return values
+        return self._values_exchange(values.dtype).reverse(values[self.nnz :, None], values[: self.nnz, None])[:, 0]
+
+    def close(self) -> None:
+        """Free what moves the values.
+
+        Note: Collective over comm.
+        """
+        for exchange in self._moves.values():
+            exchange.close()
+
+    def _values_exchange(self, dtype: np.dtype[Any]) -> Exchange:
+        assert self._plan is not None  # else nobody multiplies for another
+        if dtype not in self._moves:
+            levels = self._topology.num_levels
+            self._moves[dtype] = Exchange(self._plan, self._transport, 1, dtype, num_levels=levels)
+        return self._moves[dtype]
 
 
 def _nonzeros(rows: csr_array[Any], product: RankProduct) -> Table:

@@ -232,6 +232,18 @@ class DistMatrix:
         self.check_open()
         return collect(y, self.product.layouts.rows, self.transport, root)
 
+    @property
+    def blocks(self) -> Blocks:
+        """What this rank multiplies."""
+        return self._blocks
+
+    def exchange(self, plan: str, width: int, dtype: np.dtype[Any]) -> Exchange:
+        """Return the exchange of `plan` (`gather` or `scatter`) for blocks of a width, made when first asked for.
+
+        Note: Collective over comm.
+        """
+        return self._exchange(plan, width, dtype)
+
     def as_linear_operator(self) -> LinearOperator:
         """Return an operator on whole vectors, the same on every rank, for scipy's solvers; see `linear_operator`."""
         from sparsecomm.apps.solvers import linear_operator  # scipy's solvers take long to load
@@ -248,6 +260,7 @@ class DistMatrix:
         self._closed = True
         for exchange in self._exchanges.values():
             exchange.close()
+        self._blocks.close()
         self.transport.close()
 
     def check_open(self) -> None:

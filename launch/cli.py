@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import sparsecomm.launch.commands.gnn as gnn
 from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
 from sparsecomm.launch.commands import calibrate, cluster, doctor, kernel, launch, partition, plan, sdnn, spmm, topology
@@ -36,6 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
         command = module.add_parser(commands)
         command.epilog, command.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
         command.set_defaults(run=module.run)
+    training = gnn.add_parser(commands)
+    training.set_defaults(run=gnn.run)
     return parser
 
 

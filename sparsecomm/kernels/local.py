@@ -91,6 +91,21 @@ class Block:
         elif not accumulate:
             out[...] = 0
 
+    def sample(self, y: Dense, x: Dense, values: Dense) -> None:
+        """Set `values[slot]` of every nonzero to the sum over k of y[row, k] * conj(x[col, k]).
+
+        Args:
+            y: (rows of the block, k).
+            x: (columns of the block, k).
+            values: what `update` takes.
+        """
+        row = np.repeat(np.arange(self.shape[0]), np.diff(self._indptr))
+        step = max(1, CHUNK_WORK // max(1, x.shape[1]))
+        for begin in range(0, self.nnz, step):
+            part = slice(begin, begin + step)
+            products = np.einsum("nk,nk->n", y[row[part]], np.conj(x[self._indices[part]]))
+            values[self._slot[part]] = products
+
     def multiply_in_chunks(self, x: Dense, out: Dense) -> Iterator[None]:
         """Compute `out = self @ x` a few rows at a time, pausing after each chunk."""
         for first, last in pairwise(self._cuts(x.shape[1])):

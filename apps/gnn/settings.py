@@ -1,0 +1,123 @@
+"""What to train and how: the settings of the papers by model, and what a run may change."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, eye_array
+
+from sparsecomm.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A model and how it is trained.
+
+    Args:
+        model: a name of `MODELS`.
+        hidden: columns of a hidden layer, of every head for `gat`.
+        layers: of the model.
+        heads: attentions side by side in the hidden layers of `gat`.
+        out_heads: attentions averaged in its last layer.
+        dropout: share of the inputs of every layer (and of attention) that a training step drops.
+        learning_rate, weight_decay: of Adam; the decay is that of the first layer only where `decay_first`.
+        epochs: at most.
+        patience: epochs without a lower validation loss before training ends; 0 goes to the end.
+        dtype: float32 or float64.
+        seed: of weights, dropout, and of splits that are drawn.
+        cache: whether features of ghosts may be kept, see `choose_orders`.
+    """
+
+    model: str = "gcn"
+    hidden: int = 16
+    layers: int = 2
+    heads: int = 8
+    out_heads: int = 1
+    dropout: float = 0.5
+    learning_rate: float = 0.01
+    weight_decay: float = 5e-4
+    decay_first: bool = True
+    epochs: int = 200
+    patience: int = 0
+    dtype: str = "float32"
+    seed: int = 0
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        whole = {"hidden": 1, "layers": 1, "heads": 1, "out_heads": 1, "epochs": 1, "patience": 0, "seed": 0}
+        low = [name for name, least in whole.items() if getattr(self, name) < least]
+        if low:
+            raise InputError(f"{low[0]} {getattr(self, low[0])} is too small; give at least {whole[low[0]]}")
+        if self.model not in MODELS:
+            raise InputError(f"unknown model {self.model!r}; give one of {', '.join(MODELS)}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout {self.dropout} is not a share; give a number from 0 to below 1")
+        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning rate {self.learning_rate} is not above 0; give for example 0.01")
+        if not (np.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"weight decay {self.weight_decay} is below 0; give for example 5e-4")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def widths(self, num_features: int, num_classes: int) -> list[int]:
+        """Return the columns before, between and after the layers, as they travel."""
+        wide = self.hidden * (self.heads if self.model == "gat" else 1)
+        last = num_classes * (self.out_heads if self.model == "gat" else 1)
+        return [num_features, *[wide] * (self.layers - 1), last]
+
+
+# GCN as in Kipf and Welling 2017 and GAT as in Velickovic et al. 2018, section 3.3; the others as GCN, wider, with a
+# decay of all weights.
+MODELS: Final[dict[str, dict[str, Any]]] = {
+    "gcn": {},
+    "sage": {"hidden": 64, "decay_first": False},
+    "gin": {"hidden": 64, "decay_first": False},
+    "gat": {
+        "hidden": 8,
+        "dropout": 0.6,
+        "learning_rate": 0.005,
+        "decay_first": False,
+        "epochs": 1000,
+        "patience": 100,
+    },
+}
+
+
+def settings_of(model: str, **changes: Any) -> Settings:
+    """Return the published settings of a model with changes; None changes nothing.
+
+    Raises:
+        InputError: no such model, or a value out of range.
+    """
+    if model not in MODELS:
+        raise InputError(f"unknown model {model!r}; give one of {', '.join(MODELS)}")
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(Settings(), **{**MODELS[model], "model": model, **given})
+
+
+def operator_of(model: str, adjacency: csr_array[Any], dtype: npt.DTypeLike) -> csr_array[Any]:
+    """Return what a model multiplies features with, (n, n) in `dtype`, columns ascending.
+
+    `gcn`: D^-1/2 (A + I) D^-1/2, D the degrees with self-loops. `sage`: the mean over neighbours, zero for nodes
+    without any. `gin`: A. `gat`: the structure of A + I.
+
+    Args:
+        model: a name of `MODELS`.
+        adjacency: (n, n) ones without self-loops.
+        dtype: of the result.
+    """
+    matrix: csr_array[Any] = csr_array(adjacency.astype(dtype))
+    if model in ("gcn", "gat"):
+        matrix = csr_array(matrix + csr_array(eye_array(matrix.shape[0], dtype=matrix.dtype)))
+    matrix.sort_indices()
+    degrees = np.diff(matrix.indptr)
+    row = np.repeat(np.arange(matrix.shape[0]), degrees)
+    if model == "gcn":
+        matrix.data = (1 / np.sqrt(degrees[row] * degrees[matrix.indices])).astype(dtype)
+    elif model == "sage":
+        matrix.data = (1 / degrees[row]).astype(dtype)
+    return matrix

@@ -1,0 +1,180 @@
+"""The two runs of a plan as autograd functions: each is the other's backward pass.
+
+Every rank must build the same graph: a backward pass that one rank leaves out is a run that the others wait for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.handles import handle_of, thing_of
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.open import open_transport
+from sparsecomm.collectives.wire import WireDtype
+from sparsecomm.errors import InputError
+from sparsecomm.plan import RankPlan
+
+Dense = npt.NDArray[Any]
+
+
+class GhostExchange:
+    """A plan ready for blocks of any width and dtype; the buffers of each are made when it is first used.
+
+    Args:
+        plan: of this rank.
+        comm: an mpi4py communicator or a transport, duplicated; None is the world.
+        num_levels: of the topology; None takes as many as the stages name.
+        wire_dtype: what rows are rounded to on their way.
+
+    Attributes:
+        handle: stands for this exchange in calls of the custom operators.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(
+        self,
+        plan: RankPlan,
+        comm: object | None = None,
+        *,
+        num_levels: int | None = None,
+        wire_dtype: WireDtype = None,
+    ) -> None:
+        self.plan, self._num_levels, self._wire = plan, num_levels, wire_dtype
+        self._transport: Transport = open_transport(comm)
+        self._exchanges: dict[tuple[int, np.dtype[Any]], Exchange] = {}
+        self.handle = handle_of(self)
+
+    @staticmethod
+    def of(matrix: DistMatrix) -> GhostExchange:
+        """Return an exchange of the ghost columns of a matrix.
+
+        Note: Collective over comm.
+        """
+        return GhostExchange(matrix.product.gather, matrix.transport, num_levels=matrix.topology.num_levels)
+
+    def __repr__(self) -> str:
+        return f"GhostExchange(rank={self.plan.rank}, own={self.plan.num_own}, ghosts={self.plan.num_ghost})"
+
+    @property
+    def executed(self) -> Executed | None:
+        """What this rank has sent and received so far; None before the first run."""
+        done = [exchange.executed for exchange in self._exchanges.values()]
+        return sum(done[1:], done[0]) if done else None
+
+    def forward(self, x: Dense) -> Dense:
+        """Return (num_ghost, ...) new rows, given (num_own, ...) own ones.
+
+        Raises:
+            InputError: another number of rows.
+
+        Note: Collective over comm.
+        """
+        flat = self._flat(x, self.plan.num_own, "own")
+        ghosts = np.empty((self.plan.num_ghost, flat.shape[1]), dtype=x.dtype)
+        if self.plan.stages:
+            self._exchange(flat).start(flat).wait(ghosts)
+        return ghosts.reshape(self.plan.num_ghost, *x.shape[1:])
+
+    def reverse(self, partials: Dense) -> Dense:
+        """Return (num_own, ...) new rows, the sums of what all ranks give for them.
+
+        Raises:
+            InputError: another number of rows.
+
+        Note: Collective over comm.
+        """
+        flat = self._flat(partials, self.plan.num_ghost, "ghost")
+        sums = np.zeros((self.plan.num_own, flat.shape[1]), dtype=partials.dtype)
+        if self.plan.stages:
+            self._exchange(flat).reverse(flat, sums)
+        return sums.reshape(self.plan.num_own, *partials.shape[1:])
+
+    def close(self) -> None:
+        """Free communicators and buffers.
+
+        Note: Collective over comm.
+        """
+        for exchange in self._exchanges.values():
+            exchange.close()
+        self._exchanges = {}
+        self._transport.close()
+
+    def _flat(self, x: Dense, rows: int, kind: str) -> Dense:
+        if x.ndim < 1 or x.shape[0] != rows:
+            raise InputError(f"rank {self.plan.rank} has {rows} {kind} rows, not a tensor of shape {x.shape}")
+        return x.reshape(rows, math.prod(x.shape[1:]))
+
+    def _exchange(self, x: Dense) -> Exchange:
+        key = (x.shape[1], x.dtype)
+        if key not in self._exchanges:
+            made = Exchange(self.plan, self._transport, *key, wire_dtype=self._wire, num_levels=self._num_levels)
+            self._exchanges[key] = made
+        return self._exchanges[key]
+
+
+def gather(exchange: GhostExchange, x: torch.Tensor) -> torch.Tensor:
+    """Fetch the ghost rows of this rank; the backward pass scatters.
+
+    Args:
+        exchange: whose plan says which rows.
+        x: (num_own, ...) rows on the CPU.
+
+    Returns:
+        (num_ghost, ...) rows in the order of `exchange.plan.ghost_rows`.
+
+    Note: Collective over comm.
+    """
+    return _gather(x, exchange.handle)
+
+
+def scatter(exchange: GhostExchange, partials: torch.Tensor) -> torch.Tensor:
+    """Send partial rows to the owners of their rows, which add them up; the backward pass gathers.
+
+    Args:
+        exchange: whose plan says which rows.
+        partials: (num_ghost, ...) rows on the CPU.
+
+    Returns:
+        (num_own, ...) sums.
+
+    Note: Collective over comm.
+    """
+    return _scatter(partials, exchange.handle)
+
+
+@torch.library.custom_op("sparsecomm::gather", mutates_args=(), schema="(Tensor x, int handle) -> Tensor")
+def _gather(x: torch.Tensor, handle: int) -> torch.Tensor:
+    return as_tensor(thing_of(handle).forward(as_array(x)))
+
+
+@torch.library.custom_op("sparsecomm::scatter", mutates_args=(), schema="(Tensor partials, int handle) -> Tensor")
+def _scatter(partials: torch.Tensor, handle: int) -> torch.Tensor:
+    return as_tensor(thing_of(handle).reverse(as_array(partials)))
+
+
+@_gather.register_fake
+def _(x: torch.Tensor, handle: int) -> torch.Tensor:
+    return x.new_empty(thing_of(handle).plan.num_ghost, *x.shape[1:])
+
+
+@_scatter.register_fake
+def _(partials: torch.Tensor, handle: int) -> torch.Tensor:
+    return partials.new_empty(thing_of(handle).plan.num_own, *partials.shape[1:])
+
+
+def _keep_handle(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.handle = inputs[1]
+
+
+_gather.register_autograd(lambda ctx, grad: (_scatter(grad, ctx.handle), None), setup_context=_keep_handle)
+_scatter.register_autograd(lambda ctx, grad: (_gather(grad, ctx.handle), None), setup_context=_keep_handle)

@@ -1,0 +1,117 @@
+"""A rank's part of a graph as layers see it: a product for sums over neighbours, and ghosts for all other uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array, hstack, vstack
+
+from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.torch.exchange import GhostExchange
+from sparsecomm.apps.torch.modules import spmm
+from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.layout import Layouts
+from sparsecomm.pattern import Remote
+from sparsecomm.plan import RankPlan
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntGlobal
+
+_FETCH_COLUMNS = 64
+
+
+class Graph:
+    """This rank's rows of a weighted adjacency matrix.
+
+    Args:
+        rows: (own nodes, all nodes) in new numbering, columns ascending.
+        layouts: who owns the nodes, as rows and as columns.
+        topology: of the job.
+        transport: over its ranks.
+        strategy: of the product.
+        width: columns that `auto` predicts for.
+
+    Attributes:
+        matrix: the product.
+        exchange: of whole ghost rows; where the product moves partial sums too, by strategy `hierarchical`.
+        local: (own nodes, own and ghost nodes), every edge into an own node.
+        nodes: (own and ghost nodes,) int64 in original numbering.
+
+    Raises:
+        InputError: on every rank, when the parts do not fit each other.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(
+        self,
+        rows: csr_array[Any],
+        layouts: Layouts,
+        topology: Topology,
+        transport: Transport,
+        *,
+        strategy: str = "auto",
+        width: int = 16,
+    ) -> None:
+        self.matrix = DistMatrix.from_rows(rows, layouts, topology, transport, strategy=strategy, width=width)
+        plan = self.matrix.product.gather
+        if self.matrix.product.scatter.stages:
+            remote = Remote.of(rows, layouts, transport.held)
+            plan = get_strategy("hierarchical").build_rank(remote, topology, transport).gather
+        self.exchange = GhostExchange(plan, transport, num_levels=topology.num_levels)
+        self.local = _local(rows, plan)
+        self.num_own = rows.shape[0]
+        own = np.arange(plan.start, plan.start + plan.num_own, dtype=np.int64)
+        self.nodes: IntGlobal = layouts.cols.new_to_old()[np.concatenate([own, plan.ghost_rows])]
+
+    @property
+    def executed(self) -> Executed:
+        """What this rank has sent and received for the graph so far."""
+        ghosts = self.exchange.executed
+        return self.matrix.executed if ghosts is None else self.matrix.executed + ghosts
+
+    @property
+    def pass_rows(self) -> IntGlobal:
+        """Rows of one product that this rank sends, (num_levels,) int64."""
+        product, levels = self.matrix.product, self.matrix.topology.num_levels
+        return product.gather.rows(levels)[0] + product.scatter.rows(levels)[1]
+
+    def sum_neighbours(self, x: torch.Tensor) -> torch.Tensor:
+        """Return A @ X, (own nodes, k).
+
+        Note: Collective over comm.
+        """
+        return spmm(self.matrix, x)
+
+    def with_ghosts(self, features: csr_array[Any]) -> csr_array[Any]:
+        """Return the rows of own and ghost nodes, given those of the own ones.
+
+        A few columns travel at a time: no rank holds a dense block of all features.
+
+        Note: Collective over comm.
+        """
+        columns = features.tocsc()
+        parts = []
+        for begin in range(0, features.shape[1], _FETCH_COLUMNS):
+            block = np.ascontiguousarray(columns[:, begin : begin + _FETCH_COLUMNS].toarray())
+            parts.append(csr_array(self.exchange.forward(block)).tocsc())
+        return csr_array(vstack([features, hstack(parts, format="csr")], format="csr"))
+
+    def close(self) -> None:
+        """Free communicators and buffers.
+
+        Note: Collective over comm.
+        """
+        self.exchange.close()
+        self.matrix.close()
+
+
+def _local(rows: csr_array[Any], plan: RankPlan) -> csr_array[Any]:
+    cols: npt.NDArray[Any] = rows.indices.astype(np.int64)
+    own = (cols >= plan.start) & (cols < plan.start + plan.num_own)
+    local = np.where(own, cols - plan.start, plan.num_own + np.searchsorted(plan.ghost_rows, cols))
+    return csr_array((rows.data, local, rows.indptr), shape=(rows.shape[0], plan.num_own + plan.num_ghost))

@@ -1,0 +1,91 @@
+"""What the allreduces of training must do: one body for threads and for MPI, held against numpy on all arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsecomm.collectives.sign_allreduce import SignAllreduce
+from sparsecomm.collectives.sum_allreduce import MaskedAllreduce, SumAllreduce
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.errors import InputError, PlanError
+
+SIZES = (0, 1, 5, 64, 1000)
+
+
+def brought(transport: Transport, size: int, seed: int = 0) -> np.ndarray:
+    """Return what all ranks bring, (num_ranks, size), with ties, zeros of both signs and rounding that shows order."""
+    rng = np.random.default_rng([seed, size])
+    values = rng.standard_normal((transport.num_ranks, size)) * 10.0 ** rng.integers(-8, 8, (transport.num_ranks, size))
+    values[rng.random(values.shape) < 0.2] = 0.0
+    values[rng.random(values.shape) < 0.1] = -0.0
+    return values
+
+
+def check_sum(transport: Transport) -> None:
+    """Sums come in the order of the ranks, again and again."""
+    for size in SIZES:
+        for dtype in (np.float32, np.float64):
+            allreduce = SumAllreduce(transport, size, dtype)
+            for seed in range(3):
+                rows = brought(transport, size, seed).astype(dtype)
+                expected = rows[0].copy()
+                for row in rows[1:]:
+                    expected = expected + row
+                np.testing.assert_array_equal(allreduce(rows[transport.rank]), expected)
+            allreduce.close()
+
+
+def check_sign(transport: Transport) -> None:
+    """The majority of the signs is exact; zeros count as +1 and ties are +1."""
+    for size in SIZES:
+        allreduce = SignAllreduce(transport, size)
+        for seed in range(3):
+            rows = brought(transport, size, seed)
+            plus = (rows >= 0).sum(axis=0)
+            expected = np.where(2 * plus >= transport.num_ranks, 1, -1)
+            voted = allreduce(rows[transport.rank])
+            assert voted.dtype == np.int8
+            np.testing.assert_array_equal(voted, expected)
+        allreduce.close()
+
+
+def check_bytes(transport: Transport) -> None:
+    """Signs send 1/32 of the bytes of float32 sums, which send those of a ring; a 1:16 mask exactly 1/16."""
+    ranks = transport.num_ranks
+    size = 16 * 8 * ranks * 3
+    mask = np.arange(size) % 16 == 5
+    reduces = (
+        SumAllreduce(transport, size, np.float32),
+        SignAllreduce(transport, size),
+        MaskedAllreduce(transport, mask, np.float32),
+    )
+    values = np.ones(size, dtype=np.float32)
+    for reduce in reduces:
+        reduce(values)
+    whole, sign, kept = (reduce.bytes_sent for reduce in reduces)
+    assert whole == 2 * (ranks - 1) * size * 4 // ranks
+    assert sign * 32 == whole
+    assert kept * 16 == whole
+    for reduce in reduces:
+        reduce.close()
+
+
+def check_mask(transport: Transport) -> None:
+    """Kept entries are summed, the others are zero; ranks with different masks are refused."""
+    rows = brought(transport, 256).astype(np.float32)
+    mask = np.random.default_rng(1).random(256) < 0.1
+    masked = MaskedAllreduce(transport, mask, np.float32)
+    whole = SumAllreduce(transport, 256, np.float32)
+    mine = rows[transport.rank]
+    np.testing.assert_array_equal(masked(mine), np.where(mask, whole(mine), 0))
+    for reduce in (masked, whole):
+        reduce.close()
+    with pytest.raises(InputError, match="mask must be a bool array"):
+        MaskedAllreduce(transport, np.ones(3), np.float32)  # type: ignore[arg-type]
+    if transport.num_ranks > 1:
+        with pytest.raises(PlanError, match="mask"):
+            MaskedAllreduce(transport, np.arange(9) % 3 == transport.rank % 2, np.float32)
+
+
+BODIES = (check_sum, check_sign, check_bytes, check_mask)
