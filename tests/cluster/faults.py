@@ -89,7 +89,17 @@ def draw(number: int, seed: int, kinds: Sequence[str] = KINDS) -> list[Fault]:
 
 
 def commit(fault: Fault, cluster: Clusters) -> Outcome:
-    """Start a job, wait until its ranks multiply, do the fault, and wait for the end."""
+    """Start a job, wait until its ranks multiply, do the fault, and wait for the end.
+
+    On a busy machine a launcher may fail to start at all; then it is tried once more.
+    """
+    try:
+        return _commit(fault, cluster)
+    except TimeoutError:
+        return _commit(fault, cluster)
+
+
+def _commit(fault: Fault, cluster: Clusters) -> Outcome:
     how = fault.kind if fault.kind in ("raise", "exit", "vanish") else "none"
     seconds = fault.after_s if how != "none" else 600.0
     job = ["python", "-m", "tests.faulty", str(fault.rank), how, str(seconds)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,13 @@ import pytest
 from benchmarks._machine import machine as machine_facts
 from benchmarks._machine import machine_text
 from tests.cluster.conftest import Clusters, clusters
-from tests.cluster.faults import DEADLINE_S, KINDS, SOON_S, Outcome, commit, draw
+from tests.cluster.faults import DEADLINE_S, KINDS, SOON_S, commit, draw
 from tests.jobs import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "fault_campaign.md"
+FOUND = ROOT / ".faults"  # what each part of the campaign has found; the table is made of all of it
+MPIS = ("mpich", "openmpi")
+NUM_FAULTS = 108
 
 
 @pytest.mark.parametrize("kind", ["kill", "stop", "cut"])
@@ -22,32 +28,42 @@ def test_a_fault_is_found_and_named(cluster: Clusters, kind: str) -> None:
     assert not outcome.problem, (outcome.problem, outcome.fault, outcome.verdicts, outcome.stderr)
 
 
-@pytest.mark.campaign
-def test_campaign(machine: None) -> None:
+@pytest.fixture(scope="module")
+def own_cluster(machine: None) -> Iterator[Clusters]:
     with clusters("faults") as cluster:
         cluster.up("--nodes", "4")
-        outcomes = []
-        for fault in draw(108, seed=1):
-            outcomes.append(commit(fault, cluster))
-            write(outcomes, RESULT)  # each time: what was found is kept when the campaign is cut off
+        yield cluster
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mpi", MPIS)
+def test_campaign(mpi: str, kind: str, own_cluster: Clusters) -> None:
+    faults = [fault for fault in draw(NUM_FAULTS, seed=1) if (fault.mpi, fault.kind) == (mpi, kind)]
+    outcomes = [commit(fault, own_cluster) for fault in faults]
+    FOUND.mkdir(exist_ok=True)
+    (FOUND / f"{mpi}.{kind}.json").write_text(
+        json.dumps([vars(one) | {"problem": one.problem} for one in outcomes], default=vars)
+    )
+    write(RESULT)
     problems = [(outcome.problem, outcome.fault, outcome.verdicts) for outcome in outcomes if outcome.problem]
     assert not problems
 
 
-def write(outcomes: list[Outcome], path: Path) -> None:
-    """Write what came of all faults as a table."""
+def write(path: Path) -> None:
+    """Write what came of the faults of all parts of the campaign as a table."""
     rows = []
-    for mpi in ("mpich", "openmpi"):
-        for kind in KINDS:
-            some = [one for one in outcomes if (one.fault.mpi, one.fault.kind) == (mpi, kind)]
-            if not some:
-                continue
-            times = sorted(one.seconds for one in some)
-            codes = ", ".join(f"{code} ({number}x)" for code, number in sorted(Counter(o.rc for o in some).items()))
-            good = sum(not one.problem for one in some)
-            rows.append(
-                f"| {mpi} | {kind} | {len(some)} | {good} | {times[len(times) // 2]:.1f} | {times[-1]:.1f} | {codes} |"
-            )
+    for mpi, kind in product(MPIS, KINDS):
+        found = FOUND / f"{mpi}.{kind}.json"
+        if not found.exists():
+            continue
+        some = json.loads(found.read_text())
+        times = sorted(one["seconds"] for one in some)
+        codes = ", ".join(f"{code} ({number}x)" for code, number in sorted(Counter(one["rc"] for one in some).items()))
+        good = sum(not one["problem"] for one in some)
+        rows.append(
+            f"| {mpi} | {kind} | {len(some)} | {good} | {times[len(times) // 2]:.1f} | {times[-1]:.1f} | {codes} |"
+        )
     path.write_text(
         f"""# Faults on a virtual cluster
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,8 +55,9 @@ def run_reader(name: str, num_inputs: int) -> Outcome:
                 outcome.score.add(score)
             first += len(done)
             if first < num_inputs:
-                killed_by_alarm = rc == -14
-                (outcome.hangs if killed_by_alarm else outcome.crashes).append(f"{first} (exit code {rc}) {words}")
+                (outcome.hangs if -rc in (signal.SIGPROF, signal.SIGALRM) else outcome.crashes).append(
+                    f"{first} (exit code {rc}) {words}"
+                )
                 first += 1
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -111,7 +113,8 @@ def _text(lines: list[str], plans: list[str], facts: str) -> str:
 
 Random inputs to every reader: mutations of sound files and structured garbage, each drawn from its reader's name and
 its number alone. A reader must return a matrix (a topology, a plan) that holds together, or raise InputError. Anything
-else is a failure; a process that died is a crash, one that took longer than {SECONDS} s over an input a hang.
+else is a failure; a process that died is a crash, one that took more than {SECONDS} s of processor time over an input
+a hang.
 
 Allocations are those that Python and numpy report, beyond what was there before the input. More than
 {BASE >> 20} MiB + {PER_BYTE} bytes for each byte of the input (unpacked) is a failure, and so is more than 2 GiB of

@@ -30,7 +30,8 @@ FREE_ROWS, MAX_RANKS, MEMORY = 1 << 12, 1 << 12, 8 << 20
 # threads hold up to three of them), and so much for every byte.
 BASE, PER_BYTE = 4 << 20, 64
 LARGE = 1 << 16  # bytes from which an allocation says something about the size of the input
-SECONDS = 20  # after which an input counts as a hang
+SECONDS = 20  # of processor time, after which an input counts as a hang
+WAIT = 600  # seconds on the clock after which it does, too: it waits for something
 _SPARE = 2 << 30  # address space beyond what the process has at the start: catches what tracemalloc cannot see
 
 
@@ -115,7 +116,9 @@ def _main(name: str, first: str, count: str, folder: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE, used + _SPARE))
     with small_machine():
         for number in range(int(first), int(first) + int(count)):
-            signal.alarm(SECONDS)  # not handled: it ends a process that is lost in C, too
+            # Not handled: they end a process that is lost in C, too.
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(WAIT)
             score = Score()
             _fire_one(target, number, Path(folder), score)
             print(json.dumps(asdict(score)), flush=True)
