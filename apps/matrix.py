@@ -26,6 +26,7 @@ from sparsecomm.layout import Layouts
 from sparsecomm.plan import RankPlan
 from sparsecomm.plan_cache import PlanCache
 from sparsecomm.product import RankProduct
+from sparsecomm.profile import products
 from sparsecomm.topology import Topology
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ class DistMatrix:
                 wire_dtype=self._wire,
                 num_levels=self.topology.num_levels,
                 rounds=self._rounds,
+                name=plan,
             )
         return self._exchanges[key]
 
@@ -307,10 +309,12 @@ class DistMatrix:
         fetch = fetch_from.start(x, in_place=True) if fetch_from else None
         send = self._exchange(plans[1], x.shape[1], dtype) if scatter.stages else None
         partials = send.partials_buffer() if send else np.empty((0, x.shape[1]), dtype=dtype)
-        out.multiply(x, partials)
+        spans = products()
+        with spans.product("out"):
+            out.multiply(x, partials)
         # Partial rows that need ghosts of X must wait for them; any rank's via block makes all ranks wait.
         early = send.start_reverse(partials) if send and not self._blocks.any_via else None
-        for _ in own.multiply_in_chunks(x, y):
+        for _ in spans.chunks("own", own.multiply_in_chunks(x, y)):
             for pending in (fetch, early):
                 if pending is not None:
                     pending.progress()
@@ -318,8 +322,10 @@ class DistMatrix:
             ghosts, places = fetch.wait(meanwhile=[early] if early else []), fetch_from.ghost_places()
             if places is not None:
                 in_, via = (block.placed(places, len(ghosts)) for block in (in_, via))
-            in_.multiply(ghosts, y, accumulate=True)
-            via.multiply(ghosts, partials, accumulate=True)
+            with spans.product("in"):
+                in_.multiply(ghosts, y, accumulate=True)
+            with spans.product("via"):
+                via.multiply(ghosts, partials, accumulate=True)
             fetch.release()
         if send is not None:
             (early or send.start_reverse(partials)).wait(y)

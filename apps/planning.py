@@ -19,6 +19,7 @@ from sparsecomm.apps.cached_plans import (
     keep_product,
     pattern_of_source,
 )
+from sparsecomm.apps.picture import density, picture_json
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, passed_over
@@ -90,7 +91,10 @@ class Planned:
         Raises:
             InputError: `path` exists and is not a directory that this library wrote.
         """
-        return save_product(path, self.product, self.remote(), self.source.info.to_json(), self.source.method)
+        info, matrix = self.source.info.to_json(), self.source.matrix
+        picture = picture_json(density(matrix, 0, matrix.shape), self.source.layouts, self.product.topology)
+        report = self.to_json() | {"density": picture}
+        return save_product(path, self.product, self.remote(), info, self.source.method, report)
 
 
 def judge_partition(source: Source, topology: Topology, request: Request | None = None) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.pace import Pace
+from sparsecomm.apps.picture import keep
 from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
@@ -22,6 +25,7 @@ from sparsecomm.apps.trial import try_plans
 from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.profile import Profile
 from sparsecomm.collectives.strategies import Candidate, allowed, choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
 from sparsecomm.collectives.transport.base import Transport
@@ -59,6 +63,7 @@ class SpmmOptions:
     plans: PlanCache | None = None
     guard: bool = False
     row_mode: bool = True
+    profile: Path | None = None
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -90,12 +95,18 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
         operator = matrix.T if options.transpose else matrix
         x, whole = _operand(options, operator, share, transport, dtype)
         say(f"multiplying {options.repeat + 1} times")
-        y, times = _measure(operator, x, options.repeat, transport)
+        profile = Profile.record(options.profile, transport, topology=topology) if options.profile else None
+        level_bytes = report["strategies"][product.strategy]["bytes"]
+        pace = Pace(say, options.repeat, level_bytes, report["partition"]["imbalance"]["nnz"])
+        y, times = _measure(operator, x, options.repeat, transport, profile, pace)
         report |= {"ranks": transport.num_ranks, "transpose": options.transpose, "time_s": _spread(times)}
         runs = options.repeat + 1
         report["executed"] = _executed(matrix, found[product.strategy], runs, options, transport)
         report |= _check(options, operator, share, whole, y, transport, say)
-    return {"schema": "sparsecomm.spmm/1", **report}
+    report = {"schema": "sparsecomm.spmm/1", **report}
+    if profile is not None:
+        keep(profile, report, share.rows, share.layouts, transport)
+    return report
 
 
 def _plan(
@@ -185,17 +196,24 @@ def _random(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[An
 
 
 def _measure(
-    operator: Operator, x: npt.NDArray[Any], repeat: int, transport: Transport
+    operator: Operator,
+    x: npt.NDArray[Any],
+    repeat: int,
+    transport: Transport,
+    profile: Profile | None,
+    pace: Pace,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Multiply once to warm up and `repeat` times more; a product takes as long as its slowest rank."""
     x = _in_place(operator, x)
     y = operator @ x
     times = np.zeros(repeat)
-    for i in range(repeat):
-        transport.agree(None)  # a barrier, at which a job that was asked to stop does so
-        begin = time.perf_counter()
-        y = operator @ x
-        times[i] = time.perf_counter() - begin
+    with profile or nullcontext():
+        for i in range(repeat):
+            transport.agree(None)  # a barrier, at which a job that was asked to stop does so
+            begin = time.perf_counter()
+            y = operator @ x
+            times[i] = time.perf_counter() - begin
+            pace.made(i + 1)
     return y, transport.reduce(times, "max")
 
 

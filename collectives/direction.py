@@ -22,6 +22,7 @@ from sparsecomm.collectives.transport.base import MessageBuffer, SharedMemory, T
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
+from sparsecomm.profile import Track, TrackFacts, active
 from sparsecomm.typing import IntGlobal, IntRank
 
 _LOG: Final = logging.getLogger("sparsecomm")
@@ -40,6 +41,7 @@ class Direction(ABC):
         depth: number of buffer sets, each made when its turn first comes.
         counter: told of everything that moves.
         shelves: give the memory.
+        label: name and fingerprint of the plan, for records.
         check_finite: whether rows are looked at before they leave.
         delta: whether messages hold only rows that changed since the run before.
         num_shared: how many levels, the innermost, share memory.
@@ -60,6 +62,7 @@ class Direction(ABC):
         counter: Counter,
         shelves: Shelves,
         *,
+        label: tuple[str, str] = ("", ""),
         check_finite: bool = False,
         delta: bool = False,
         num_shared: int = 0,
@@ -78,6 +81,8 @@ class Direction(ABC):
         self._scratch = scratch_for(self._schedule, form, shelf, decodes=self.in_place is not None)
         self._runs: list[Run] = []
         self._num_begun = 0
+        self._label = label
+        self._track: Track | None = None
 
     @abstractmethod
     def _make_schedule(self) -> Schedule: ...
@@ -111,6 +116,10 @@ class Direction(ABC):
     @abstractmethod
     def _slot_rows(self) -> IntGlobal:
         """Return the global row of every slot, (num_slots,) int64."""
+
+    @abstractmethod
+    def _ends(self) -> tuple[range, range]:
+        """Return the slots that are given to a run, and those that are its result."""
 
     @abstractmethod
     def _place(self, slots: Rows) -> Rows:
@@ -147,7 +156,7 @@ class Direction(ABC):
     def begin(self, run: Run) -> None:
         """Begin the run that `free_run` returned, its place filled; the turn passes on."""
         self._num_begun += 1
-        run.begin()
+        run.begin(self._recorded())
 
     @property
     def runs(self) -> list[Run]:
@@ -164,6 +173,19 @@ class Direction(ABC):
                 run.epoch.close()
         for memory in self._shared:
             memory.close()
+
+    def _recorded(self) -> Track | None:
+        """Return where runs of this direction are recorded now, if they are."""
+        recorder, plan = active(), self._plan
+        if recorder is None or (recorder.rank, recorder.num_ranks) != (plan.rank, self._transport.num_ranks):
+            return None
+        if self._track is None or self._track.recorder is not recorder:
+            form = self._form
+            facts = TrackFacts(self._label[0], self.name, self._label[1], form.width, str(form.dtype), form.row_bytes)
+            given, final = self._ends()
+            schedule = self._make_schedule()  # where rows are read in place, that of this direction names other slots
+            self._track = recorder.track(facts, _numbers(schedule.sends, given), _numbers(schedule.recvs, final))
+        return self._track
 
     def _make_run(self, turn: int) -> Run:
         shelf = self._shelves[self.name, turn]
@@ -222,6 +244,10 @@ class Gather(Direction):
     def _slot_rows(self) -> IntGlobal:
         return self._plan.slot_rows()
 
+    def _ends(self) -> tuple[range, range]:
+        own = self._plan.num_own
+        return range(own), range(own, own + self._plan.num_ghost)
+
     def _place(self, slots: Rows) -> Rows:
         return slots[: self._plan.num_own]
 
@@ -258,6 +284,10 @@ class Scatter(Direction):
         rows = self._plan.slot_rows()
         return np.concatenate([rows[self._schedule.touched], rows[self._plan.num_own :]])
 
+    def _ends(self) -> tuple[range, range]:
+        first = self._schedule.first_ghost
+        return range(first, first + self._plan.num_ghost), range(first)
+
     def _place(self, slots: Rows) -> Rows:
         first = self._schedule.first_ghost
         return slots[first : first + self._plan.num_ghost]
@@ -278,6 +308,15 @@ class Scatter(Direction):
             run.sums = np.zeros((self._plan.num_own, self._form.width), dtype=self._form.dtype)
         run.sums[touched] = sums
         return run.sums
+
+
+def _numbers(messages: Sequence[Message], ends: range) -> IntGlobal:
+    """Return what records keep of messages: stage, level, peer, rows, and rows at the ends of their way."""
+    table = np.empty((len(messages), 5), dtype=np.int64)
+    for row, m in zip(table, messages, strict=True):
+        inside = np.count_nonzero((m.slots >= ends.start) & (m.slots < ends.stop))
+        row[:] = m.stage, m.level, m.peer, m.num_rows, inside
+    return table
 
 
 def _message_buffers(messages: Sequence[Message], rows: Sequence[Rows], first: int) -> list[MessageBuffer]:

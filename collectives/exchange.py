@@ -20,6 +20,7 @@ from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.in_place import shared_levels
 from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
 from sparsecomm.collectives.pending import Pending
+from sparsecomm.collectives.profile import record_from_environment
 from sparsecomm.collectives.rounds import rounds_of
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
@@ -29,6 +30,7 @@ from sparsecomm.collectives.wire import RowFormat, Rows, WireDtype
 from sparsecomm.errors import ExchangeError, InputError, PlanError
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
+from sparsecomm.profile import VARIABLE
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
@@ -56,6 +58,7 @@ class Exchange:
             are then what is moved at most, and a bit a row. Costs a comparison and a copy of every message.
         rounds: post the messages of a stage in rounds, in each of which a rank sends one at most and receives one at
             most, so that no rank is sent to by many at once.
+        name: of the plan, such as `gather`, for records.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -83,8 +86,9 @@ class Exchange:
         check_finite: bool = False,
         delta: bool = False,
         rounds: bool = False,
+        name: str = "",
     ) -> None:
-        self.plan, self.depth, self.delta = plan, depth, delta
+        self.plan, self.depth, self.delta, self.name = plan, depth, delta, name
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
 
         def checked() -> RowFormat:
@@ -94,6 +98,7 @@ class Exchange:
 
         self.form = form = agreed(transport, checked)
         check_same(transport, self._facts() | {"rounds": rounds})
+        record_from_environment(transport)
         agreed(transport, lambda: check_peers(plan, transport, form, depth))
         self._rounds = rounds_of(plan, transport) if rounds else None
         self.fingerprint = fingerprint_of(transport.reduce(np.array([plan.hash()], dtype=np.uint64), "sum"))
@@ -303,6 +308,7 @@ class Exchange:
                 self.depth,
                 self._counter,
                 self._shelves,
+                label=(self.name, self.fingerprint),
                 check_finite=self._check_finite,
                 delta=self.delta,
                 num_shared=self._num_shared,
@@ -346,12 +352,14 @@ class Exchange:
     def complete(self, run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Block until a run is over; for `Pending`."""
         with self.guard:
+            run.block()
             if len(self._under_way) == 1 and not meanwhile:
                 while not run.received:
                     run.advance(run.channel.wait(self._wait(run), all_at_once=run.independent))
                 if not run.channel.sent():
                     run.channel.finish(self._wait(run))
             self._until(run.done, run, meanwhile)
+            run.complete()
             self._under_way.remove(run)
 
     def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
@@ -413,6 +421,7 @@ class Exchange:
             "delta": self.delta,
             "stages": tuple(stage.level for stage in self.plan.stages),
             "levels": self.num_levels,
+            VARIABLE: bool(os.environ.get(VARIABLE)),
         }
 
 

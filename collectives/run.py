@@ -15,6 +15,7 @@ from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import Arrival, Channel
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import ExchangeError
+from sparsecomm.profile import Track, clock
 from sparsecomm.typing import IntGlobal
 
 
@@ -70,6 +71,8 @@ class Run:
         self.reads_in_place = False  # whether the caller reads node rows and says when it is done
         self._finished = True
         self.sums: Rows | None = None  # what a reverse run returns, made when first asked for
+        self._track: Track | None = None  # where this run is recorded, if it is
+        self._number = self._began = 0
 
     @property
     def received(self) -> bool:
@@ -99,9 +102,11 @@ class Run:
         missing = [m for m, landed in zip(self._schedule.recvs, self._landed, strict=True) if not landed]
         return [m for m in missing if m.stage == missing[0].stage] or list(self._schedule.sends)
 
-    def begin(self) -> None:
+    def begin(self, track: Track | None = None) -> None:
         """Arm the receives and send whatever waits for none; the slots that are given must hold their rows."""
-        self.busy, self._finished = True, False
+        self.busy, self._finished, self._track = True, False, track
+        if track is not None:
+            self._number, self._began = track.begin(), clock()
         if self.epoch is not None:
             self.epoch.begin()
         self._left = len(self._expected)
@@ -122,8 +127,20 @@ class Run:
             else:
                 self._check(self._schedule.recvs[index], num_bytes, self._expected[index])
             self._landed[index] = True
+            if self._track is not None:
+                self._track.landed(index, self._number, num_bytes)
             if self._recv_waits[index] == 0:
                 self._take_in(index)
+
+    def block(self) -> None:
+        """From now on the rank only waits for the run to be complete."""
+        if self._track is not None:
+            self._track.block()
+
+    def complete(self) -> None:
+        """Note that all has come and all that was sent is out of the buffers."""
+        if self._track is not None:
+            self._track.unblock(self._number, self._began)
 
     def _take_in(self, index: int) -> None:
         ready = [index]
@@ -131,7 +148,10 @@ class Run:
             index = ready.pop()
             unpack = self.buffers.unpacks[index]
             if unpack is not None:
+                began = clock() if self._track is not None else 0
                 unpack()
+                if self._track is not None:
+                    self._track.unpacked(index, self._number, began)
             self._left -= 1
             for follower in self._schedule.then_recvs[index]:
                 self._recv_waits[follower] -= 1
@@ -143,24 +163,31 @@ class Run:
                     self._send(follower)
 
     def _send(self, index: int) -> None:
-        pack = self.buffers.packs[index]
+        pack, track = self.buffers.packs[index], self._track
+        began = clock() if track is not None else 0
         if pack is not None:
             pack()
         if self._slot_rows is not None:
             self._check_finite(self._schedule.sends[index], self.buffers.sends[index], self._slot_rows)
         if self.epoch is not None:
             self.epoch.fence()
-        delta = self.buffers.delta_sends[index]
+        packed = clock() if track is not None else 0
+        delta, num_bytes = self.buffers.delta_sends[index], self.buffers.sends[index].nbytes
         if delta is not None:
-            self._send_changed(index, delta)
+            num_bytes = self._send_changed(index, delta)
         else:
             self.channel.post(index)
             self._counter.sent(*self._send_args[index])
+        if track is not None:
+            track.sent(index, self._number, began, packed, num_bytes)
 
-    def _send_changed(self, index: int, delta: DeltaSend) -> None:
+    def _send_changed(self, index: int, delta: DeltaSend) -> int:
+        """Send the rows of a message that changed and return how many bytes that are."""
         num_rows = delta.seal()
-        self.channel.post(index, delta.num_bytes(num_rows))
-        self._counter.sent(self._schedule.sends[index].level, num_rows, delta.num_bytes(num_rows), 1)
+        num_bytes = delta.num_bytes(num_rows)
+        self.channel.post(index, num_bytes)
+        self._counter.sent(self._schedule.sends[index].level, num_rows, num_bytes, 1)
+        return num_bytes
 
     def _open(self, delta: DeltaRecv, message: Message, num_bytes: int) -> None:
         try:

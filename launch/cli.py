@@ -39,7 +39,16 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=module.run)
     training = gnn.add_parser(commands)
     training.set_defaults(run=gnn.run)
+    _add_reports(commands)
     return parser
+
+
+def _add_reports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that look at what others wrote; they need no MATRIX."""
+    from sparsecomm.launch.commands import compare, plot, report
+
+    for module in (report, compare, plot):
+        module.add_parser(commands).set_defaults(run=module.run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

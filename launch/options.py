@@ -112,6 +112,16 @@ def check_matrix(spec: str) -> None:
         raise InputError(f"{spec}: no such file, and no generator of that name; see `sparsecomm --help`")
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work for it is done.
+
+    Raises:
+        InputError: its folder is missing, or it is a folder itself.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{path} is no file that can be written; give the name of a file in a folder that exists")
+
+
 def is_rank_0() -> bool:
     """Say whether this process is the one of a job that works and prints where one suffices."""
     from sparsecomm.launch.world import env_rank

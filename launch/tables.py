@@ -47,7 +47,7 @@ def show_spmm(report: Json) -> None:
         console.print(f"tried {tried}: kept {report['guard']['kept']}, {when}")
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
-    console.print(f"{what} on {_counted(report['ranks'], 'rank')}: {times}")
+    console.print(f"{what} on {counted(report['ranks'], 'rank')}: {times}")
     if report["calibration"] is None:
         console.print(
             f"predicted times are for the machine that topology {report['topology']['name']} describes; "
@@ -162,7 +162,7 @@ def _show_header(console: Console, report: Json) -> None:
         f"{matrix['name']}: {matrix['rows']:,} x {matrix['cols']:,}, {matrix['nnz']:,} nonzeros", highlight=False
     )
     console.print(
-        f"{topology['name']}: {_counted(topology['ranks'], 'rank')} on {_counted(topology['nodes'], 'node')}, "
+        f"{topology['name']}: {counted(topology['ranks'], 'rank')} on {counted(topology['nodes'], 'node')}, "
         f"levels {' < '.join(topology['levels'])}",
     )
     console.print(
@@ -174,7 +174,7 @@ def _show_header(console: Console, report: Json) -> None:
         console.print(f"X has {report['width']} columns of {report['dtype']}")
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 

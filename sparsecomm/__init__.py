@@ -16,6 +16,7 @@ _HOME = {
     "Exchange": "sparsecomm.collectives.exchange",
     "Layout": "sparsecomm.layout",
     "Plan": "sparsecomm.plan",
+    "Profile": "sparsecomm.collectives.profile",
     "Product": "sparsecomm.plan",
     "Topology": "sparsecomm.topology",
     "make_product": "sparsecomm.collectives.strategies",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,10 @@ from sparsecomm.store import (
     write_header,
 )
 from sparsecomm.topology import Topology
+from sparsecomm.traffic import PLANS, Traffic, from_table, to_table, traffic_of
 from sparsecomm.typing import IntGlobal
 
+REPORT: Final = "report.json"
 KIND: Final = "sparsecomm.product"
 VERSION: Final = 1
 READS: Final = (1,)
@@ -40,9 +43,17 @@ _NEEDED: Final = {
     "num_ranks": int,
 }
 _SEND, _RECV = 0, 1
+MAX_STAGES: Final = 1 << 16  # the file of messages may not name more
 
 
-def save_product(path: Path, product: Product, remote: Remote, matrix: Header, partition: str = "given") -> str:
+def save_product(
+    path: Path,
+    product: Product,
+    remote: Remote,
+    matrix: Header,
+    partition: str = "given",
+    report: Header | None = None,
+) -> str:
     """Write a product and return its fingerprint.
 
     Args:
@@ -51,6 +62,7 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header, p
         remote: the remote nonzeros it was made for, which say where each rank's multipliers begin.
         matrix: `name`, `rows`, `cols`, `nnz` and `fingerprint` of the matrix it is for.
         partition: how the matrix was partitioned.
+        report: what was counted and predicted, for `sparsecomm report`.
 
     Raises:
         InputError: `path` exists and is not a directory that this library wrote.
@@ -65,6 +77,8 @@ def save_product(path: Path, product: Product, remote: Remote, matrix: Header, p
             hashes[p] = shard.hash()
             save_shard(rank_folder(folder, p), shard)
         save_layouts(folder, product.layouts)
+        save_arrays(folder, "traffic", {"messages": to_table(traffic_of(product))})
+        (folder / REPORT).write_text(json.dumps(report or {}))  # not in the header, which every rank reads
         header = {
             "strategy": product.strategy,
             "fingerprint": fingerprint_of(hashes),
@@ -156,6 +170,35 @@ def load_rank_product(path: Path, header: Header, rank: int) -> RankProduct:
     if not intact:
         raise InputError(f"{folder} does not match the header of {path}; it is damaged, plan again")
     return shard
+
+
+def load_report(path: Path) -> Header:
+    """Return what was counted and predicted when a product was saved; nothing where nobody noted it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        report = json.loads((path / REPORT).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as err:
+        raise InputError(f"{path / REPORT} cannot be read: {err}; plan again") from err
+    return report if isinstance(report, dict) else {}
+
+
+def load_traffic(path: Path, header: Header, row_bytes: int) -> Traffic:
+    """Read the messages of all ranks, from one file.
+
+    Raises:
+        InputError: it is missing or damaged, or speaks of ranks that the header does not know.
+    """
+    table = load_indices(path, "traffic", "messages", ndim=2).astype(np.int64)
+    topology = load_topology(path, header)
+    most = np.array([len(PLANS), MAX_STAGES, topology.num_levels, topology.num_ranks, topology.num_ranks])
+    if table.shape[1] != 8 or (table < 0).any() or (table[:, :5] >= most).any():
+        raise InputError(f"{path}: its table of messages does not fit its topology; plan again")
+    return from_table(table, row_bytes)
 
 
 def load_product(path: Path) -> Product:

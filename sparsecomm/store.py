@@ -58,16 +58,21 @@ def check_replaceable(path: Path, kind: str) -> None:
     Raises:
         InputError: with what is there.
     """
-    try:
-        if not os.path.lexists(path):
-            return
-        header = json.loads((path / HEADER).read_text())
-        found = header.get("format") if isinstance(header, dict) else None
-    except (OSError, ValueError):
-        found = None
+    if not os.path.lexists(path):
+        return
+    found = format_of(path)
     if found != kind:
         what = f"is a {found} directory" if str(found).startswith("sparsecomm.") else "was not written by sparsecomm"
         raise InputError(f"{path} exists and {what}; choose another name")
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format that the header of a directory names; None where there is none."""
+    try:
+        header = json.loads((path / HEADER).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return header.get("format") if isinstance(header, dict) else None
 
 
 def _put_in_place(beside: Path, path: Path) -> None:
@@ -89,9 +94,11 @@ def _put_in_place(beside: Path, path: Path) -> None:
 
 
 def write_header(folder: Path, kind: str, version: int, header: Header) -> None:
-    """Write `header` with its format."""
+    """Write `header` with its format, beside and then renamed."""
     text = json.dumps({"format": kind, "version": version, **header}, indent=1)
-    (folder / HEADER).write_text(text + "\n")
+    beside = folder / f".{HEADER}.{os.getpid()}.tmp"
+    beside.write_text(text + "\n")
+    beside.replace(folder / HEADER)
 
 
 def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapping[str, type]) -> Header:
@@ -122,7 +129,8 @@ def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapp
     missing = [name for name, needs in needed.items() if type(header.get(name)) is not needs]
     if missing:
         raise InputError(f"{folder / HEADER} lacks {', '.join(missing)}; make the directory anew")
-    _check_entries(folder / HEADER, header)
+    if "matrix" in needed:
+        _check_entries(folder / HEADER, header)
     return header
 
 

@@ -54,6 +54,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
     )
+    parser.add_argument(
+        "--profile", metavar="DIR", type=Path, help="record the timed products for `sparsecomm report DIR`"
+    )
     parser.add_argument("--repeat", type=int, default=5, help="timed products after one to warm up (5)")
     add_json(parser)
     return parser
@@ -61,7 +64,11 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from sparsecomm.launch.world import env_size
+    from sparsecomm.profile import VARIABLE
 
+    named = os.environ.get(VARIABLE)
+    if args.profile is None and named:
+        args.profile = Path(named)
     if env_size(os.environ) is not None:
         return run_in_job(args, _work, _print)
     num_ranks = _check(args)
@@ -97,11 +104,15 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     from sparsecomm.collectives.transport.waits import check_deadline
+    from sparsecomm.profile_store import KIND
+    from sparsecomm.store import check_replaceable
 
     check_planning(args)
     check_deadline(args.deadline or 0)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
         raise InputError("--guard chooses between two plans; leave it out, or -s and --plan")
+    if args.profile is not None:
+        check_replaceable(args.profile, KIND)
     if args.repeat < 1:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
@@ -116,7 +127,9 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     from sparsecomm.apps.job import on_all
     from sparsecomm.apps.spmm import run_spmm
     from sparsecomm.launch.progress import Progress
+    from sparsecomm.profile import VARIABLE
 
+    os.environ.pop(VARIABLE, None)  # only the products are recorded here, not what leads to them
     topology = _topology(args, transport)
     on_all(transport, lambda: check_ranks(topology, transport.num_ranks))
     near = transport.duplicate(topology.num_load_store if args.transport == "shared" else 0)
@@ -159,6 +172,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         plans=plan_cache(args),
         guard=args.guard,
         row_mode=args.row_mode,
+        profile=args.profile,
     )
 
 
