@@ -8,10 +8,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-import sparsecomm.launch.commands.gnn as gnn
 from sparsecomm import __version__
 from sparsecomm.errors import InputError, SparseCommError
-from sparsecomm.launch.commands import calibrate, cluster, doctor, kernel, launch, partition, plan, sdnn, spmm, topology
+from sparsecomm.launch.commands import (
+    calibrate,
+    cluster,
+    doctor,
+    gnn,
+    kernel,
+    launch,
+    partition,
+    plan,
+    sdnn,
+    spmm,
+    topology,
+)
 from sparsecomm.launch.options import reader_may_leave
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -33,12 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sparsecomm {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the library does to standard error")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (plan, partition, spmm, sdnn, kernel, topology, calibrate, doctor, launch, cluster):
+    for module in (plan, partition, spmm, sdnn, gnn, kernel, topology, calibrate, doctor, launch, cluster):
         command = module.add_parser(commands)
         command.epilog, command.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
         command.set_defaults(run=module.run)
-    training = gnn.add_parser(commands)
-    training.set_defaults(run=gnn.run)
     _add_reports(commands)
     return parser
 
