@@ -154,7 +154,8 @@ def test_python_of_the_pages_runs(block: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks_of("sh"))
 def test_commands_of_the_pages_run(block: str, tmp_path: Path) -> None:
     lines = block.splitlines()
-    if not all(re.match(r"(mpirun -n \d+ )?sparsecomm (partition|plan|sdnn|spmm|topology) ", line) for line in lines):
+    runs = r"(mpirun -n \d+ )?sparsecomm (compare|partition|plan|plot|report|sdnn|spmm|topology) "
+    if not all(re.match(runs, line) for line in lines):
         pytest.skip("needs the network, a cluster, or another machine")
     environ = {**os.environ, **ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for line in lines:
