@@ -115,8 +115,8 @@ def _plan(
     """Count every strategy in the job, and make or take the product of the chosen one."""
     planner = RowPlanner(share.rows, share.layouts, topology, transport, options.plans, say)
     asked = plan.product.strategy if plan else options.strategy
-    counts = planner.counts("" if plan else asked)
-    if plan:
+    counts = planner.counts(asked)
+    if plan and asked not in counts.volumes:  # one that cannot be counted in a job: what moves is held to its own plan
         counts = counts.with_volume(asked, plan.product.volume(topology, transport))
     cost = _cost(options.calibration, topology, transport)
     found = counts.candidates(cost, options.width, np.dtype(options.dtype).itemsize)
