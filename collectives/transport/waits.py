@@ -16,6 +16,8 @@ DEFAULT_S: Final = 300.0
 END: Final = "the end of its program"
 _LOOK_EVERY_S: Final = 0.05
 _SPINS_PER_CLOCK: Final = 16  # reading the clock at every turn would cost as much as the turn
+_SPINS_AWAKE: Final = 64
+_DOZE_S: Final = 5e-5
 _MAX_SHOWN: Final = 8
 
 # For loops that poll: there may be more ranks than cores. A forward run of 2 messages takes, with MPI_Waitsome of
@@ -81,7 +83,10 @@ class Wait:
 
     def idle(self) -> None:
         """Give the core away; look after the job where it is time to."""
-        give_way()
+        if self._spins < _SPINS_AWAKE:
+            give_way()
+        else:
+            time.sleep(_DOZE_S)
         self._spins += 1
         if self._spins % _SPINS_PER_CLOCK == 0:
             self._tick()
