@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from sparsecomm.collectives.transport import waits
 from sparsecomm.collectives.transport.waits import (
     DEFAULT_S,
     END,
@@ -118,6 +119,29 @@ def test_a_wait_looks_now_and_then_and_no_more_after_its_deadline_of_zero() -> N
     while patient.seconds < 0.2:
         patient.idle()
     assert not patient.too_long
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_sleeps_where_others_want_the_core(crowded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watch:
+        deadline_s = 0.0
+
+        def look(self, wait: Wait) -> None:
+            """Nothing happens."""
+
+    clock, naps = [100.0], []
+
+    def give_way() -> None:
+        clock[0] += 1e-3 if crowded else 1e-6
+
+    monkeypatch.setattr(waits, "give_way", give_way)
+    monkeypatch.setattr(waits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(waits.time, "sleep", naps.append)
+    monkeypatch.setattr(waits._Cores, "crowded_until_s", 0.0)
+    wait = Wait(Watch(), lambda: Waiting("nothing"))
+    for _ in range(20):
+        wait.idle()
+    assert len(naps) == (16 if crowded else 0)
 
 
 def idle_for_ever(wait: Wait) -> None:
