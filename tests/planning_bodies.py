@@ -87,7 +87,8 @@ def check_counts(router: Router, given: Input) -> None:
     found = candidates(mine, given.topology, router=router)
     expected = candidates(whole, given.topology, router=offline)
     counted = [name for name in ROUTED if name != "cover-greedy"]
-    assert list(found) == [name for name in expected if name != "tree"] == counted
+    assert ("tree" in found) <= (router.num_ranks == 1)  # one rank holds all rows, and may plan as if offline
+    assert [name for name in found if name != "tree"] == [name for name in expected if name != "tree"] == counted
     for name, candidate in found.items():
         different = differences(candidate.volume, expected[name].volume)
         assert not different, f"{name} on {given.topology}: {different}"
