@@ -12,9 +12,9 @@ import pytest
 
 from sparsecomm.apps.gnn.orders import choose_orders, moved_widths
 from sparsecomm.apps.gnn.settings import MODELS, settings_of
-from sparsecomm.collectives.strategy import strategy_names
 from sparsecomm.errors import InputError
 from tests.gnn_cases import CLOSE, EPOCHS, FEATURES, TOPOLOGIES, losses, plain, train, write_graph
+from tests.planning_bodies import ROUTED
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -28,7 +28,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("ranks", TOPOLOGIES)
 def test_gcn_equals_dense_reference(ranks: int, graph: str) -> None:
-    for number, strategy in enumerate(strategy_names()[ranks % 3 :: 3]):  # every one at some number of ranks
+    for number, strategy in enumerate(ROUTED[ranks % 3 :: 3]):  # every one at some number of ranks
         dtype, method = ("float64", "float32")[number % 2], ("block", "random")[number // 2 % 2]
         settings = settings_of("gcn", **plain(dtype))
         found = losses(train(graph, settings, ranks, strategy, method))

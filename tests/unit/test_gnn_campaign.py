@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks._machine import machine, machine_text
 from sparsecomm.apps.gnn.settings import settings_of
-from sparsecomm.collectives.strategy import strategy_names
 from tests.gnn_cases import CLOSE, EPOCHS, TOPOLOGIES, losses, plain, train
 from tests.jobs import ROOT
+from tests.planning_bodies import ROUTED
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -54,7 +54,7 @@ def test_cora_equals_dense_reference(dtype: str, ranks: int, data_dir: Any) -> N
 
     path = str((data_dir / "gnn" / "planetoid").path / "cora")
     settings = settings_of("gcn", **plain(dtype))
-    for strategy, method in product(strategy_names(), ("block", "metis")):
+    for strategy, method in product(ROUTED, ("block", "metis")):
         found = losses(train(path, settings, ranks, strategy, method))
         assert len(found) == EPOCHS
         np.testing.assert_allclose(found, reference(path, settings), rtol=CLOSE[dtype], err_msg=f"{strategy} {method}")
