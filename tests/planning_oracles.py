@@ -300,6 +300,7 @@ def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy]) -> dict[
         "max_group_in": [_busiest(machine, level, rows_in[level]) for level in levels],
         "max_group_out": [_busiest(machine, level, rows_out[level]) for level in levels],
         "max_rank_buffer": max(_buffer(case, p, [*gather, *scatter]) for p in ranks),
+        "num_stages": len({(plan, copy.level) for plan, copy in runs}),
     }
 
 

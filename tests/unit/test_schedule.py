@@ -8,12 +8,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sparsecomm.collectives.buffers import BufferSet, RowFormat, add_rows, scratch_for
+from sparsecomm.collectives.buffers import BufferSet, Memory, RowFormat, Shelf, add_rows, scratch_for
 from sparsecomm.collectives.schedule import Schedule
 from sparsecomm.plan import Messages, RankPlan, RankStage
 from tests.reference_plans import direct_plan, hub_plan, random_case
 
 FLOATS = RowFormat.of(16, np.float32, None, 2)
+
+
+def buffers_of(schedule: Schedule) -> BufferSet:
+    scratch = scratch_for(schedule, FLOATS, Shelf())
+    shelf = Shelf()
+    return BufferSet(schedule, FLOATS, scratch, shelf, Memory.private(schedule, FLOATS, shelf))
+
+
 MAKERS = pytest.mark.parametrize("make", [Schedule.forward, Schedule.reverse])
 
 
@@ -52,7 +60,7 @@ def test_direct_plan_lands_in_the_ghost_slots() -> None:
     """Ghosts ascend and owners own ranges, so what one owner sends lies side by side."""
     for part in direct_plan(random_case(6)).shards():
         schedule = Schedule.forward(part)
-        buffers = BufferSet(schedule, FLOATS, scratch_for(schedule, FLOATS))
+        buffers = buffers_of(schedule)
         assert buffers.unpacks == [None] * len(schedule.recvs)
         assert all(np.shares_memory(rows, buffers.slots) for rows in buffers.recvs)
 
@@ -66,7 +74,7 @@ def test_moving_rows_allocates_nothing(direction: Callable[[RankPlan], Schedule]
     ghosts = Messages.of(peers, rng.permutation(2000).astype(np.int32) + 4000)
     part = RankPlan(0, 0, 4000, np.arange(2000) + 4000, np.zeros(0, np.int64), (RankStage(0, both, ghosts),))
     schedule = direction(part)
-    buffers = BufferSet(schedule, FLOATS, scratch_for(schedule, FLOATS))
+    buffers = buffers_of(schedule)
     moves = [move for move in (*buffers.packs, *buffers.unpacks) if move is not None]
     assert len(moves) == 4
     tracemalloc.start()
