@@ -212,8 +212,17 @@ def load_product(path: Path) -> Product:
     shards = [load_rank_product(path, header, rank) for rank in range(header["num_ranks"])]
     gather = _join([shard.gather for shard in shards], topology)
     scatter = _join([shard.scatter for shard in shards], topology)
+    for plan in (gather, scatter):
+        _check_levels(path, plan)
     multiplier = np.concatenate([shard.multiplier for shard in shards])
     return Product(header["strategy"], gather, scatter, multiplier, shards[0].layouts)
+
+
+def _check_levels(path: Path, plan: Plan) -> None:
+    """Hold the topology of the header, which no hash covers, against the levels of the stages."""
+    for stage in plan.stages:
+        if (plan.topology.level_of(stage.src, stage.dst) != stage.level).any():
+            raise InputError(f"plan {path} was made for other groups of ranks than its header says; plan again")
 
 
 def save_shard(folder: Path, shard: RankProduct) -> None:

@@ -31,6 +31,12 @@ def test_sample(name: str, tmp_path: Path) -> None:
     assert score.read > 0
 
 
+@pytest.mark.parametrize("number", [2822, 13529])
+def test_header_with_other_groups_of_ranks(number: int, tmp_path: Path) -> None:
+    """Found by the campaign: the plan was read, and broke the first rule that its proof looked at."""
+    assert fire(TARGETS["plan directory"], range(number, number + 1), tmp_path).failures == []
+
+
 def test_shape_without_bytes(tmp_path: Path) -> None:
     """A shape of 10**12 rows of nothing: the error that would have listed them took all memory."""
     path = tmp_path / "a.npz"
