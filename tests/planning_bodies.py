@@ -38,7 +38,7 @@ def topologies(num_ranks: int) -> list[Topology]:
     return [*(Topology.from_nodes(node) for node in nodes), sockets.topology]
 
 
-def random_inputs(num_ranks: int, num: int = 2) -> Iterator[Input]:
+def random_inputs(num_ranks: int, num: int = 1) -> Iterator[Input]:
     """Yield square and rectangular patterns with ranks that own nothing, on every machine of `num_ranks` ranks."""
     for number, topology in enumerate(topologies(num_ranks) * num):
         case = random_case(100 + number, machine([0] * num_ranks))
