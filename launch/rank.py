@@ -1,4 +1,4 @@
-"""Runs one rank for a launcher of ours and says how it ended, if it did not end well.
+"""Runs one rank for a launcher of ours and writes down how it ended, and what was wrong if it did not end well.
 
 What a launcher of MPI makes of a rank that was killed differs from one to the next: some name only a process number,
 some return 0. Usage: python -m sparsecomm.launch.rank FOLDER COMMAND ...
@@ -21,7 +21,6 @@ from sparsecomm.collectives.transport.leave import FOLDER
 from sparsecomm.launch.world import env_rank
 
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_LAST_WORDS_S: Final = 0.3  # launchers drop what is still in their pipes when they end a job
 _SAME_SIGNAL_S: Final = 0.3  # who ends a whole job signals the rank and this process, in any order
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -30,8 +29,9 @@ def run_rank(folder: Path, command: Sequence[str]) -> int:
     """Run a rank, leave its exit code in the folder, and return it; 128 + n if signal n ended it.
 
     Args:
-        folder: of the job, on the file system of all its ranks. `N` is the exit code of rank N; a rank that has joined
-            the job makes `N.joined` and, when its program has come to its end, `N.left`.
+        folder: of the job, on the file system of all its ranks. `N` is the exit code of rank N, `N.fault` what was
+            wrong with its end; a rank that has joined the job makes `N.joined` and, when its program has come to its
+            end, `N.left`.
         command: of the rank.
     """
     rank, told = env_rank(os.environ) or 0, set[int]()
@@ -52,8 +52,8 @@ def run_rank(folder: Path, command: Sequence[str]) -> int:
     code = 128 - code if code < 0 else code or (1 if fault else 0)
     _write(folder / str(rank), str(code))
     if fault:
-        print(f"sparsecomm: at fault: rank {rank} on host {platform.node()}: {fault}", file=sys.stderr, flush=True)
-        time.sleep(_LAST_WORDS_S)
+        # Not printed here: launchers drop what is still in their pipes when they end a job.
+        _write(folder / f"{rank}.fault", f"rank {rank} on host {platform.node()}: {fault}")
     return code
 
 

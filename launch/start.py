@@ -48,6 +48,7 @@ def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
             code = _run([find_mpiexec(), "-n", str(num_ranks), *rank_command(folder), *command], environ)
         finally:
             _sweep(folder)
+            say_faults(folder)
         if (folder / "exit-code").exists():
             return int((folder / "exit-code").read_text())
         unfinished = [rank for rank in range(num_ranks) if _code_of(folder / str(rank)) != 0]
@@ -59,6 +60,12 @@ def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
 def rank_command(folder: Path) -> list[str]:
     """Return what, put before the command of a rank, sees how it ends and leaves that in the folder of the job."""
     return [sys.executable, "-m", "sparsecomm.launch.rank", str(folder)]
+
+
+def say_faults(folder: Path) -> None:
+    """Print which ranks of a job ended badly by themselves, the first to end first."""
+    for fault in sorted(folder.glob("*.fault"), key=lambda path: path.stat().st_mtime_ns):
+        print(f"sparsecomm: at fault: {fault.read_text()}", file=sys.stderr)
 
 
 def _run(command: list[str], environ: dict[str, str]) -> int:

@@ -17,7 +17,7 @@ from sparsecomm.launch.cluster.mpi import Mpi, job_environment, mpiexec_command
 from sparsecomm.launch.cluster.processes import end_processes, find_processes
 from sparsecomm.launch.cluster.slurm import slurm_environment
 from sparsecomm.launch.cluster.state import State
-from sparsecomm.launch.start import rank_command
+from sparsecomm.launch.start import rank_command, say_faults
 
 DEADLINE_PASSED: Final = 86
 
@@ -44,7 +44,10 @@ def run_ranks(state: State, mpi: Mpi, command: Sequence[str], timeout_s: float =
     try:
         ranks = [*rank_command(marks), *mpi.resolve(command)]
         argv, variables = mpiexec_command(state, mpi, ranks)
-        code = _run(state, "head", argv, {**job_environment(mpi), **variables}, timeout_s, marks)
+        try:
+            code = _run(state, "head", argv, {**job_environment(mpi), **variables}, timeout_s, marks)
+        finally:
+            say_faults(marks)
         return _exit_code(_read_marks(marks), state.cluster.num_ranks, code)
     finally:
         shutil.rmtree(marks, ignore_errors=True)
