@@ -1,11 +1,12 @@
-"""What a command does as one rank of a job."""
+"""What commands that run on ranks share: starting the ranks, or working as one rank of a job."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from sparsecomm.errors import InputError
 
@@ -13,11 +14,29 @@ if TYPE_CHECKING:
     from sparsecomm.collectives.transport.base import Transport
     from sparsecomm.topology import Topology
 
-Work = Callable[[argparse.Namespace, "Transport"], dict[str, Any]]
-Show = Callable[[dict[str, Any], argparse.Namespace], int]
+Report = TypeVar("Report")
+Work = Callable[[argparse.Namespace, "Transport"], Report]
+Show = Callable[[Report, argparse.Namespace], int]
 
 
-def run_in_job(args: argparse.Namespace, work: Work, show: Show) -> int:
+def run_on_ranks(
+    args: argparse.Namespace, check: Callable[[argparse.Namespace], int], work: Work[Report], show: Show[Report]
+) -> int:
+    """Do the work as one rank of the job this runs in, or start as many ranks as `check` returns."""
+    from sparsecomm.launch.start import start_ranks
+    from sparsecomm.launch.world import env_size
+
+    if env_size(os.environ) is not None:
+        return run_in_job(args, work, show)
+    num_ranks = check(args)
+    if num_ranks == 1 or args.transport == "local":
+        from sparsecomm.collectives.transport.local import run_local
+
+        return show(run_local(num_ranks, lambda transport: work(args, transport))[0], args)
+    return start_ranks(num_ranks, [sys.executable, "-m", "sparsecomm", *args.argv])
+
+
+def run_in_job(args: argparse.Namespace, work: Work[Report], show: Show[Report]) -> int:
     """Do the work as one rank of a job, print the report on rank 0, and leave together with the others."""
     from sparsecomm.collectives.transport.leave import leave_on_signals
     from sparsecomm.collectives.transport.open import open_transport
@@ -43,6 +62,51 @@ def run_in_job(args: argparse.Namespace, work: Work, show: Show) -> int:
         if transport.rank == 0:
             report_code(code)
     return code
+
+
+def ranks_to_start(args: argparse.Namespace, wanted: int = 1) -> int:
+    """Return how many ranks to start: what -n says, or else those of the topology asked for, or else `wanted`.
+
+    Raises:
+        InputError: none, or others than the topology has.
+    """
+    from sparsecomm.topology import Topology
+
+    topology = Topology.parse(args.topology) if args.topology else None
+    wanted = topology.num_ranks if topology else wanted
+    num_ranks = wanted if args.ranks is None else int(args.ranks)
+    if num_ranks < 1:
+        raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
+    if topology is not None:
+        check_ranks(topology, num_ranks)
+    return num_ranks
+
+
+def find_topology(
+    args: argparse.Namespace,
+    transport: Transport,
+    check: Callable[[argparse.Namespace], None],
+    planned: Callable[[], Topology] | None = None,
+) -> Topology:
+    """Check the options on all ranks, and return the topology asked for, or that of a plan, or the one detected.
+
+    Raises:
+        InputError: on every rank, when anything does not fit.
+
+    Note: Collective over comm.
+    """
+    from sparsecomm.apps.job import on_all
+    from sparsecomm.collectives.transport.open import detect_topology
+    from sparsecomm.topology import Topology
+
+    on_all(transport, lambda: check(args))
+    on_all(transport, lambda: check_started(args, transport.num_ranks))
+    if args.topology:
+        topology = on_all(transport, lambda: Topology.parse(args.topology))
+    else:
+        topology = on_all(transport, planned) if planned else detect_topology(transport)
+    on_all(transport, lambda: check_ranks(topology, transport.num_ranks))
+    return topology
 
 
 def check_ranks(topology: Topology, num_ranks: int) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsecomm.errors import InputError
+from sparsecomm.launch.in_job import ranks_to_start, run_on_ranks
 from sparsecomm.launch.options import Parsers, add_json, add_topology, print_json, reader_may_leave
 
 if TYPE_CHECKING:
     from sparsecomm.calibration import Calibration
     from sparsecomm.collectives.transport.base import Transport
+
+    Found = tuple[Calibration, Path]
 
 
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
@@ -29,50 +29,22 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
         help="where to write (the user's cache folder, by name of the host)",
     )
     add_json(parser)
+    parser.set_defaults(partition="block", deadline=None, transport="mpi")  # as of the other commands that run on ranks
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    from sparsecomm.launch.start import start_ranks
-    from sparsecomm.launch.world import env_size
-    from sparsecomm.topology import Topology
-
-    if env_size(os.environ) is not None:
-        return _in_job(args)
-    wanted = Topology.parse(args.topology).num_ranks if args.topology else 2
-    num_ranks = wanted if args.ranks is None else args.ranks
-    if num_ranks < 1 or (args.topology and num_ranks != wanted):
-        raise InputError(f"-n {num_ranks} does not fit; give at least 1, or the {wanted} ranks of the topology")
-    return start_ranks(num_ranks, [sys.executable, "-m", "sparsecomm", *args.argv])
+    return run_on_ranks(args, lambda args: ranks_to_start(args, 2), _work, _print)
 
 
-def _in_job(args: argparse.Namespace) -> int:
-    """Measure as one rank of a job, and leave together with the others."""
+def _work(args: argparse.Namespace, transport: Transport) -> Found:
     from sparsecomm.apps.job import on_root
     from sparsecomm.calibration import default_path
-    from sparsecomm.collectives.transport.leave import leave_on_signals
-    from sparsecomm.collectives.transport.open import open_transport
-    from sparsecomm.launch.start import report_code
 
-    leave_on_signals()
-    transport = open_transport()
-    code = 1
-    try:
-        made = _measure(args, transport)
-        path = args.output or default_path()
-        on_root(transport, lambda: made.save(path))
-        if transport.rank == 0:
-            _print(args, made, path)
-        transport.barrier()
-        transport.close()
-        code = 0
-    except InputError:
-        code = 2
-        raise
-    finally:
-        if transport.rank == 0:
-            report_code(code)
-    return code
+    made = _measure(args, transport)
+    path = args.output or default_path()
+    on_root(transport, lambda: made.save(path))
+    return made, path
 
 
 def _measure(args: argparse.Namespace, transport: Transport) -> Calibration:
@@ -88,12 +60,14 @@ def _measure(args: argparse.Namespace, transport: Transport) -> Calibration:
         return calibrate(topology, transport, say=say)
 
 
-def _print(args: argparse.Namespace, made: Calibration, path: Path) -> None:
+def _print(found: Found, args: argparse.Namespace) -> int:
     from sparsecomm.launch.calibration_table import show_calibration
 
+    made, path = found
     with reader_may_leave():
         if args.json:
             print_json({"schema": "sparsecomm.calibrate/1", "file": str(path), **asdict(made)})
         else:
             show_calibration(made)
             print(f"wrote {path}")
+    return 0

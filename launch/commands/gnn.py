@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecomm.errors import InputError
-from sparsecomm.launch.in_job import check_ranks, check_started, run_in_job
+from sparsecomm.launch.in_job import find_topology, ranks_to_start, run_on_ranks
 from sparsecomm.launch.options import Parsers, add_json, add_topology, print_json, reader_may_leave
 
 if TYPE_CHECKING:
     from sparsecomm.apps.gnn.job import GnnOptions
     from sparsecomm.collectives.transport.base import Transport
-    from sparsecomm.topology import Topology
 
 
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
@@ -70,32 +66,13 @@ _SETTINGS = (
 
 
 def run(args: argparse.Namespace) -> int:
-    from sparsecomm.launch.world import env_size
-
-    if env_size(os.environ) is not None:
-        return run_in_job(args, _work, _print)
-    num_ranks = _check(args)
-    if num_ranks == 1 or args.transport == "local":
-        from sparsecomm.collectives.transport.local import run_local
-
-        return _print(run_local(num_ranks, lambda transport: _work(args, transport))[0], args)
-    from sparsecomm.launch.start import start_ranks
-
-    return start_ranks(num_ranks, [sys.executable, "-m", "sparsecomm", *args.argv])
+    return run_on_ranks(args, _check, _work, _print)
 
 
 def _check(args: argparse.Namespace) -> int:
     """Refuse what can be refused before any rank is started, and return how many to start."""
-    from sparsecomm.topology import Topology
-
     _check_options(args)
-    topology = Topology.parse(args.topology) if args.topology else None
-    num_ranks = int(args.ranks) if args.ranks is not None else topology.num_ranks if topology else 1
-    if num_ranks < 1:
-        raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
-    if topology is not None:
-        check_ranks(topology, num_ranks)
-    return num_ranks
+    return ranks_to_start(args)
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -110,25 +87,11 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     from sparsecomm.apps.gnn.job import run_gnn
-    from sparsecomm.apps.job import on_all
     from sparsecomm.launch.epochs import EpochLines
 
-    on_all(transport, lambda: _check_options(args))
-    on_all(transport, lambda: check_started(args, transport.num_ranks))
-    topology = _topology(args, transport)
-    on_all(transport, lambda: check_ranks(topology, transport.num_ranks))
+    topology = find_topology(args, transport, _check_options)
     with EpochLines(topology, enabled=transport.rank == 0) as lines:
         return run_gnn(_options(args), topology, transport, on_epoch=lines)
-
-
-def _topology(args: argparse.Namespace, transport: Transport) -> Topology:
-    from sparsecomm.apps.job import on_all
-    from sparsecomm.collectives.transport.open import detect_topology
-    from sparsecomm.topology import Topology
-
-    if args.topology:
-        return on_all(transport, lambda: Topology.parse(args.topology))
-    return detect_topology(transport)
 
 
 def _options(args: argparse.Namespace) -> GnnOptions:

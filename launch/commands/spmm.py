@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecomm.errors import InputError
-from sparsecomm.launch.in_job import check_ranks, check_started, run_in_job
+from sparsecomm.launch.in_job import find_topology, ranks_to_start, run_on_ranks
 from sparsecomm.launch.options import (
     Parsers,
     add_cache,
@@ -63,20 +63,12 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from sparsecomm.launch.world import env_size
     from sparsecomm.profile import VARIABLE
 
     named = os.environ.get(VARIABLE)
     if args.profile is None and named:
         args.profile = Path(named)
-    if env_size(os.environ) is not None:
-        return run_in_job(args, _work, _print)
-    num_ranks = _check(args)
-    if num_ranks == 1 or args.transport == "local":
-        return _in_threads(args, num_ranks)
-    from sparsecomm.launch.start import start_ranks
-
-    return start_ranks(num_ranks, [sys.executable, "-m", "sparsecomm", *args.argv])
+    return run_on_ranks(args, _check, _work, _print)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -86,19 +78,11 @@ def _check(args: argparse.Namespace) -> int:
 
     _check_options(args)
     check_matrix(args.matrix)
-    topology = Topology.parse(args.topology) if args.topology else None
-    wanted = topology.num_ranks if topology else 1
-    if args.plan is not None:
-        wanted = load_product_header(args.plan)["num_ranks"] if topology is None else wanted
-    num_ranks = wanted if args.ranks is None else int(args.ranks)
-    if num_ranks < 1:
-        raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
-    if topology is not None:
-        check_ranks(topology, num_ranks)
+    num_ranks = ranks_to_start(args, load_product_header(args.plan)["num_ranks"] if args.plan is not None else 1)
     if args.plan is not None:
         header = load_product_header(args.plan, num_ranks)
-        if topology is not None:
-            check_topology(args.plan, header, topology)
+        if args.topology:
+            check_topology(args.plan, header, Topology.parse(args.topology))
     return num_ranks
 
 
@@ -117,21 +101,13 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
 
 
-def _in_threads(args: argparse.Namespace, num_ranks: int) -> int:
-    from sparsecomm.collectives.transport.local import run_local
-
-    return _print(run_local(num_ranks, lambda transport: _work(args, transport))[0], args)
-
-
 def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
-    from sparsecomm.apps.job import on_all
     from sparsecomm.apps.spmm import run_spmm
     from sparsecomm.launch.progress import Progress
     from sparsecomm.profile import VARIABLE
 
     os.environ.pop(VARIABLE, None)  # only the products are recorded here, not what leads to them
-    topology = _topology(args, transport)
-    on_all(transport, lambda: check_ranks(topology, transport.num_ranks))
+    topology = find_topology(args, transport, _check_options, _planned(args))
     near = transport.duplicate(topology.num_load_store if args.transport == "shared" else 0)
     with Progress(enabled=transport.rank == 0) as say:
         report = run_spmm(_options(args), topology, near, say)
@@ -139,19 +115,11 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     return report
 
 
-def _topology(args: argparse.Namespace, transport: Transport) -> Topology:
-    from sparsecomm.apps.job import on_all
-    from sparsecomm.collectives.transport.open import detect_topology
+def _planned(args: argparse.Namespace) -> Callable[[], Topology] | None:
+    """Return what reads the topology that a plan was made for; None without a plan."""
     from sparsecomm.product_store import load_product_header, load_topology
-    from sparsecomm.topology import Topology
 
-    on_all(transport, lambda: _check_options(args))
-    on_all(transport, lambda: check_started(args, transport.num_ranks))
-    if args.topology:
-        return on_all(transport, lambda: Topology.parse(args.topology))
-    if args.plan is not None:
-        return on_all(transport, lambda: load_topology(args.plan, load_product_header(args.plan)))
-    return detect_topology(transport)
+    return (lambda: load_topology(args.plan, load_product_header(args.plan))) if args.plan is not None else None
 
 
 def _options(args: argparse.Namespace) -> SpmmOptions:
