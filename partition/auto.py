@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,13 +39,17 @@ _CUT_BY_EFFORT = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One layout that was tried: what it is judged at and how far beyond its limits it is, or why there is none."""
+    """One layout that was tried: what it is judged at and how far beyond its limits it is, or why there is none.
+
+    `seconds` are those of the partitioner, refinement included.
+    """
 
     name: str
     layouts: Layouts | None
     value: float
     beyond: float = 0.0
     reason: str = ""
+    seconds: float = 0.0
 
 
 def partition_auto(matrix: csr_array[Any], topology: Topology, request: Request) -> Layouts:
@@ -103,14 +108,16 @@ def _try(name: str, matrix: csr_array[Any], topology: Topology, request: Request
         asked = replace(asked, side="rows")
     elif variant == "flat":
         asked = replace(asked, flat=True)
+    begin = time.perf_counter()
     try:
         layouts = partition_matrix(matrix, topology, method, asked)
     except SparseCommError as err:
         _LOG.warning("auto goes on without %s: %s", name, err)
         return Trial(name, None, float("inf"), reason=str(err))
+    seconds = time.perf_counter() - begin
     value = judge(matrix, layouts, topology, request)
     _LOG.info("auto: %s is judged %g", name, value)
-    return Trial(name, layouts, value, _beyond(matrix, layouts, topology, request))
+    return Trial(name, layouts, value, _beyond(matrix, layouts, topology, request), seconds=seconds)
 
 
 def _beyond(matrix: csr_array[Any], layouts: Layouts, topology: Topology, request: Request) -> float:
