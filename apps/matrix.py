@@ -12,6 +12,7 @@ from sparsecomm.apps.blocks import Blocks
 from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
+from sparsecomm.arrays import on_device
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategies import allowed, choose
@@ -31,6 +32,8 @@ from sparsecomm.topology import Topology
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
+
+    from sparsecomm.apps.device_product import DeviceProduct
 
 Dense = npt.NDArray[Any]
 
@@ -74,6 +77,7 @@ class DistMatrix:
         self._blocks = Blocks(rows, product, topology, self.transport)
         self._wire, self._rounds = wire_dtype, rounds
         self._exchanges: dict[tuple[str, int, np.dtype[Any]], Exchange] = {}
+        self._on_device: DeviceProduct | None = None
         self._closed = False
 
     @staticmethod
@@ -159,13 +163,15 @@ class DistMatrix:
         """What this rank's exchanges have sent, received and copied since they were made."""
         empty = np.zeros(self.topology.num_levels, dtype=np.int64)
         total = Executed(*[empty] * len(Executed.__dataclass_fields__))
-        return sum((exchange.executed for exchange in self._exchanges.values()), total)
+        made = [*self._exchanges.values(), *(self._on_device.exchanges if self._on_device else [])]
+        return sum((exchange.executed for exchange in made), total)
 
     def __matmul__(self, x: Dense) -> Dense:
         """Return this rank's rows of A @ X.
 
         Args:
-            x: (num_own_cols, k) or (num_own_cols,), this rank's rows of X; not modified.
+            x: (num_own_cols, k) or (num_own_cols,), this rank's rows of X; not modified. On a GPU (CuPy, or anything
+                with `__cuda_array_interface__`), the product is made there and returned there, on the current stream.
 
         Note: Collective over comm.
         """
@@ -208,6 +214,8 @@ class DistMatrix:
             wrong = InputError(f"update_values needs {self._blocks.nnz} values, not an array of shape {data.shape}")
         self.transport.agree(wrong)
         self._blocks.update(data.astype(self.dtype, copy=False))
+        if self._on_device is not None:
+            self._on_device.forget_values()
 
     def distribute(self, x: Dense | None, root: int = 0) -> Dense:
         """Send a whole X, in original numbering, from `root` to the ranks that own its rows.
@@ -261,6 +269,8 @@ class DistMatrix:
         self._closed = True
         for exchange in self._exchanges.values():
             exchange.close()
+        if self._on_device is not None:
+            self._on_device.close()
         self._blocks.close()
         self.transport.close()
 
@@ -297,11 +307,17 @@ class DistMatrix:
         largest, is multiplied while both are on their way.
         """
         self.check_open()
-        gather, scatter = (getattr(self.product, plan) for plan in plans)
+        gather: RankPlan = getattr(self.product, plans[0])
         if x.ndim not in (1, 2) or x.shape[0] != gather.num_own:
             raise InputError(f"rank {gather.rank} owns {gather.num_own} rows of X, not an array of shape {x.shape}")
         vector = x.ndim == 1
-        x = np.ascontiguousarray(x[:, None] if vector else x)
+        x = x[:, None] if vector else x
+        y = self._device_product().multiply(x, plans, blocks) if on_device(x) else self._on_host(x, plans, blocks)
+        return y[:, 0] if vector else y
+
+    def _on_host(self, x: Dense, plans: tuple[str, str], blocks: tuple[Block, Block, Block, Block]) -> Dense:
+        gather, scatter = (getattr(self.product, plan) for plan in plans)
+        x = np.ascontiguousarray(x)
         own, in_, out, via = blocks
         dtype = np.result_type(self.dtype, x.dtype)
         y = np.empty((scatter.num_own, x.shape[1]), dtype=dtype)
@@ -331,7 +347,15 @@ class DistMatrix:
             (early or send.start_reverse(partials)).wait(y)
         if fetch:
             fetch.settle()  # the caller may change x
-        return y[:, 0] if vector else y
+        return y
+
+    def _device_product(self) -> DeviceProduct:
+        if self._on_device is None:
+            from sparsecomm.apps.device_product import DeviceProduct  # most jobs have no GPU
+
+            levels, any_via = self.topology.num_levels, self._blocks.any_via
+            self._on_device = DeviceProduct(self.product, self.transport, levels, any_via, self._wire)
+        return self._on_device
 
 
 def plan_rows(

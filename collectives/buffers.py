@@ -17,8 +17,14 @@ from sparsecomm.collectives.wire import Cast, RowFormat, Rows, WireFormat
 from sparsecomm.typing import IntGlobal
 
 Move = Callable[[], object]
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
 
 _CACHED_BYTES: Final = 1 << 18  # stays in the second level of a core's cache
+
+
+def host_memory(num_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return uninitialised memory."""
+    return np.empty(num_bytes, dtype=np.uint8)
 
 
 class Shelf:
@@ -27,7 +33,8 @@ class Shelf:
     New pages of memory cost more than the copies that first fill them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allocate: Allocate = host_memory) -> None:
+        self._allocate = allocate
         self._parts: list[npt.NDArray[np.uint8]] = []
         self._next = 0
 
@@ -39,9 +46,9 @@ class Shelf:
         """Return an uninitialised array."""
         num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         if self._next == len(self._parts):
-            self._parts.append(np.empty(num_bytes, dtype=np.uint8))
+            self._parts.append(self._allocate(num_bytes))
         elif self._parts[self._next].size < num_bytes:
-            self._parts[self._next] = np.empty(num_bytes + num_bytes // 2, dtype=np.uint8)
+            self._parts[self._next] = self._allocate(num_bytes + num_bytes // 2)
         self._next += 1
         return self._parts[self._next - 1][:num_bytes].view(dtype).reshape(shape)
 

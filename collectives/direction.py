@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,13 @@ _LOG: Final = logging.getLogger("sparsecomm")
 
 Shelves = defaultdict[tuple[str, int], Shelf]
 """The memory of an exchange by direction and turn; turn -1 is the scratch of a direction."""
+
+
+class Sums(NamedTuple):
+    """What a reverse run brought: own rows that some rank sent to, (n,) int64 without repetition, and their sums."""
+
+    own: IntGlobal
+    rows: Rows
 
 
 class Direction(ABC):
@@ -136,6 +143,14 @@ class Direction(ABC):
     @abstractmethod
     def result(self, run: Run, out: Rows | None) -> Rows:
         """Return the rows that a complete run brought, in `out` if there is one."""
+
+    def sums(self, run: Run) -> Sums:
+        """Return what a complete reverse run brought.
+
+        Raises:
+            InputError: the run went forwards.
+        """
+        raise InputError("a run forwards brings ghosts and no sums; use wait()")
 
     def free_run(self) -> Run:
         """Return the run whose turn it is.
@@ -299,8 +314,7 @@ class Scatter(Direction):
         self._check(block, self._plan.num_own, "own")
 
     def result(self, run: Run, out: Rows | None) -> Rows:
-        touched = self._schedule.touched
-        sums = run.buffers.slots[: touched.size]
+        touched, sums = self.sums(run)
         if out is not None:
             add_rows(out, touched, sums, self._scratch.slots)
             return out
@@ -308,6 +322,10 @@ class Scatter(Direction):
             run.sums = np.zeros((self._plan.num_own, self._form.width), dtype=self._form.dtype)
         run.sums[touched] = sums
         return run.sums
+
+    def sums(self, run: Run) -> Sums:
+        touched = self._schedule.touched
+        return Sums(touched, run.buffers.slots[: touched.size])
 
 
 def _numbers(messages: Sequence[Message], ends: range) -> IntGlobal:

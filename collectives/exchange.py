@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsecomm import __version__
-from sparsecomm.collectives.buffers import Shelf
+from sparsecomm.collectives.buffers import Allocate, Shelf, host_memory
 from sparsecomm.collectives.copies import build_rank_plan
 from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
@@ -59,6 +60,7 @@ class Exchange:
         rounds: post the messages of a stage in rounds, in each of which a rank sends one at most and receives one at
             most, so that no rank is sent to by many at once.
         name: of the plan, such as `gather`, for records.
+        allocate: gives the memory of rows, such as `sparsecomm.arrays.pinned`; nothing is then shared with other ranks.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -87,6 +89,7 @@ class Exchange:
         delta: bool = False,
         rounds: bool = False,
         name: str = "",
+        allocate: Allocate = host_memory,
     ) -> None:
         self.plan, self.depth, self.delta, self.name = plan, depth, delta, name
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
@@ -108,8 +111,8 @@ class Exchange:
         self._counter = Counter(self.num_levels)
         self.guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
-        self._shelves: Shelves = defaultdict(Shelf)
-        self._num_shared = 0 if check_finite else self._shareable()
+        self._shelves: Shelves = defaultdict(partial(Shelf, allocate))
+        self._num_shared = 0 if check_finite or allocate is not host_memory else self._shareable()
         self._num_replans = 0
         self._under_way: list[Run] = []
 
@@ -258,7 +261,7 @@ class Exchange:
         self.guard.check()
         plan = self.plan
         with Exchange(plan, self._transport, 1, np.int64, num_levels=self.num_levels) as proof:
-            sent = _sent_slots(plan)
+            sent = sent_slots(plan)
             rows = plan.start + sent.astype(np.int64)
 
             def passed(values: IntGlobal) -> IntGlobal:
@@ -436,7 +439,7 @@ def _check_arguments(plan: RankPlan, transport: Transport, depth: int) -> None:
         raise PlanError(f"the plan speaks to rank {worst}, but there are only {transport.num_ranks} ranks")
 
 
-def _sent_slots(plan: RankPlan) -> IntRank:
+def sent_slots(plan: RankPlan) -> IntRank:
     """Return the own rows that anybody asks for; the others may be many, and need not be touched."""
     slots = np.concatenate([np.zeros(0, dtype=np.int32), *(stage.send.slots for stage in plan.stages)])
     return np.unique(slots[slots < plan.num_own])

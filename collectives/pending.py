@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sparsecomm.collectives.direction import Direction
+from sparsecomm.collectives.direction import Direction, Sums
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.wire import Rows
 from sparsecomm.errors import InputError
@@ -55,6 +55,15 @@ class Pending:
             self._rows = self._run.node_rows if reads else self._direction.result(self._run, out)
             self._run.busy = False
         return self._rows
+
+    def wait_sums(self, *, meanwhile: Sequence[Pending] = ()) -> Sums:
+        """Block until a reverse run is complete and return its sums alone, in memory of the exchange; see `wait`."""
+        if self._rows is None:
+            self._exchange.complete(self._run, meanwhile)
+            self._run.busy = False
+        sums = self._direction.sums(self._run)
+        self._rows = sums.rows
+        return sums
 
     def release(self) -> None:
         """Say that rows read in place will not be read any more."""

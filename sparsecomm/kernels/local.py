@@ -48,16 +48,18 @@ class Block:
         self._placed: list[tuple[IntGlobal, Block]] = []
         self.shape, self.nnz, self._threads = shape, slot.size, threads
         self._values = np.zeros(int(slot.max()) + 1 if slot.size else 0)
-        self._prepared = Prepared(self._matrix(), threads=threads)
+        self._prepared = Prepared(self.matrix, threads=threads)
 
     def update(self, values: Dense) -> None:
         """Take the values of all nonzeros from `values[slot]`."""
         self._values = values
-        self._prepared.update(self._matrix())
+        self._prepared.update(self.matrix)
         for other in ([self._turned] if self._turned else []) + [block for _, block in self._placed]:
             other.update(values)
 
-    def _matrix(self) -> csr_array[Any]:
+    @property
+    def matrix(self) -> csr_array[Any]:
+        """The block with the values it has now."""
         return csr_array((self._values[self._slot], self._indices, self._indptr), shape=self.shape)
 
     def transposed(self) -> Block:
@@ -80,7 +82,7 @@ class Block:
         made._indices = places[self._indices].astype(np.int32 if num_rows < 2**31 else np.int64)
         made._indptr = self._indptr.astype(made._indices.dtype)
         made._turned, made._placed, made.shape = None, [], (self.shape[0], num_rows)
-        made._prepared = Prepared(made._matrix(), threads=made._threads)
+        made._prepared = Prepared(made.matrix, threads=made._threads)
         self._placed.append((places, made))
         return made
 

@@ -1,0 +1,118 @@
+"""A distributed matrix times a block on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparsecomm.arrays import DeviceArray, as_device, device_module, pinned
+from sparsecomm.collectives.device import DeviceGather, DeviceScatter
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.wire import WireDtype
+from sparsecomm.errors import InputError
+from sparsecomm.kernels import Block
+from sparsecomm.kernels.cuda import DeviceMatrix
+from sparsecomm.plan import RankPlan
+from sparsecomm.product import RankProduct
+
+FourBlocks = tuple[Block, Block, Block, Block]
+
+
+class DeviceProduct:
+    """Multiplies on the current GPU of each rank, blocks uploaded once, everything on the caller's current stream.
+
+    Args:
+        product: this rank's part of the product.
+        transport: over its ranks.
+        num_levels: of the topology.
+        any_via: whether some rank's via block has nonzeros.
+        wire_dtype: what rows are rounded to on their way.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(
+        self, product: RankProduct, transport: Transport, num_levels: int, any_via: bool, wire_dtype: WireDtype
+    ) -> None:
+        self._product, self._transport, self._any_via = product, transport, any_via
+        self._num_levels, self._wire = num_levels, wire_dtype
+        self._blocks: dict[int, DeviceMatrix] = {}
+        self._exchanges: list[Exchange] = []
+        self._gathers: dict[tuple[str, int, str], DeviceGather] = {}
+        self._scatters: dict[tuple[str, int, str], DeviceScatter] = {}
+
+    def forget_values(self) -> None:
+        """Upload the blocks anew when they are next used: their values have changed."""
+        self._blocks.clear()
+
+    def multiply(self, x: DeviceArray, plans: tuple[str, str], blocks: FourBlocks) -> DeviceArray:
+        """Multiply as `DistMatrix` does on the host: what others wait for comes first, the own block meanwhile."""
+        gather, scatter = (getattr(self._product, plan) for plan in plans)
+        x = as_device(x)
+        own, in_, out, via = (self._uploaded(block) for block in blocks)
+        if x.dtype != own.dtype:
+            raise InputError(f"X is {x.dtype} on the GPU, but the matrix is {own.dtype}; convert one of them")
+        x = device_module().ascontiguousarray(x)
+        y = device_module().empty((scatter.num_own, x.shape[1]), x.dtype)
+        partials = device_module().empty((scatter.num_ghost, x.shape[1]), x.dtype)
+        fetch = self._gather(plans[0], gather, x) if gather.stages else None
+        send = self._scatter(plans[1], scatter, x) if scatter.stages else None
+        if fetch:
+            fetch.pack(x)
+        out.multiply(x, partials)
+        if send and not self._any_via:
+            send.pack(partials)
+        own.multiply(x, y)
+        under_way = [fetch.start()] if fetch else []
+        if send and not self._any_via:
+            under_way.append(send.start())
+        if fetch:
+            ghosts = fetch.wait(under_way[1:])
+            in_.multiply(ghosts, y, keep=True)
+            via.multiply(ghosts, partials, keep=True)
+        if send:
+            if self._any_via:
+                send.pack(partials)
+                send.start()
+            send.add(y)
+        return y
+
+    def close(self) -> None:
+        """Free the exchanges.
+
+        Note: Collective over comm.
+        """
+        for exchange in self._exchanges:
+            exchange.close()
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Those made so far, for what they have moved."""
+        return self._exchanges
+
+    def _uploaded(self, block: Block) -> DeviceMatrix:
+        if id(block) not in self._blocks:
+            self._blocks[id(block)] = DeviceMatrix(block.matrix)
+        return self._blocks[id(block)]
+
+    def _gather(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceGather:
+        key = (name, x.shape[1], str(x.dtype))
+        if key not in self._gathers:
+            self._gathers[key] = DeviceGather(self._exchange(name, plan, x))
+        return self._gathers[key]
+
+    def _scatter(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceScatter:
+        key = (name, x.shape[1], str(x.dtype))
+        if key not in self._scatters:
+            self._scatters[key] = DeviceScatter(self._exchange(name, plan, x))
+        return self._scatters[key]
+
+    def _exchange(self, name: str, plan: RankPlan, x: Any) -> Exchange:
+        made = Exchange(
+            plan, self._transport, x.shape[1], np.dtype(str(x.dtype)), wire_dtype=self._wire,
+            num_levels=self._num_levels, name=name, allocate=pinned,
+        )  # fmt: skip
+        self._exchanges.append(made)
+        return made

@@ -1,0 +1,59 @@
+"""Arrays on a GPU: the only door to CuPy, which is loaded when an array comes from there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomm.errors import InputError
+
+DeviceArray = Any
+"""A cupy.ndarray; CuPy is optional and says nothing of its types."""
+
+
+def on_device(array: object) -> bool:
+    """Say whether an array lies on a GPU: one of CuPy, PyTorch, JAX, Numba or any other that shows its memory."""
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def device_module() -> Any:
+    """Return CuPy.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import cupy
+    except ImportError as err:
+        raise InputError(
+            "an array lies on a GPU, but CuPy cannot be loaded: install sparsecomm[cuda12] or sparsecomm[cuda13]"
+        ) from err
+    return cupy
+
+
+def as_device(array: object) -> DeviceArray:
+    """Return a CuPy array: of the same memory where it lies on a GPU, else a copy on the current one."""
+    return device_module().asarray(array)
+
+
+def pinned(num_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return host memory, uninitialised, that copies to and from a GPU need not stage and its kernels can write to."""
+    memory = device_module().cuda.alloc_pinned_memory(max(num_bytes, 1))
+    return np.frombuffer(memory, dtype=np.uint8, count=num_bytes)
+
+
+def address(array: npt.NDArray[Any]) -> np.uint64:
+    """Return where an array begins, for a kernel: pinned host memory has the same address on the GPU."""
+    return np.uint64(array.ctypes.data)
+
+
+def current_stream() -> Any:
+    """Return the stream that the caller has made current; all work goes there."""
+    return device_module().cuda.get_current_stream()
+
+
+def new_event() -> Any:
+    """Return an event without a clock."""
+    return device_module().cuda.Event(disable_timing=True)
