@@ -231,6 +231,6 @@ def _stride(block: DeviceArray) -> np.int64:
     Raises:
         InputError: they do not.
     """
-    if block.shape[1] > 1 and block.strides[1] != block.itemsize:
+    if block.size and block.shape[1] > 1 and block.strides[1] != block.itemsize:
         raise InputError("rows of a block on a GPU must be contiguous; give cupy.ascontiguousarray(X)")
     return np.int64(block.strides[0] // block.itemsize)

@@ -1,0 +1,84 @@
+"""What holds for blocks on a GPU, given CuPy or what stands for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, random_array
+
+from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.collectives.device import add_rows, copy_rows
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.kernels.cuda import DeviceMatrix
+from sparsecomm.kernels.epilogue import Epilogue
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.topology import Topology
+
+Matrix = csr_array[Any]
+
+
+def skewed(rows: int, cols: int, dtype: type = np.float32) -> Matrix:
+    """Return a matrix with a full row, empty rows and rows of any length between."""
+    rng = np.random.default_rng(0)
+    matrix = random_array((rows, cols), density=0.05, format="lil", rng=rng, dtype=np.float64)
+    if rows:
+        matrix[rows // 3, :] = 1
+        matrix[rows // 2 : rows // 2 + 9, :] = 0
+    return csr_array(matrix.tocsr().astype(dtype))
+
+
+def check_product(cupy: Any, matrix: Matrix, width: int, kind: str, keep: bool, epilogue: Epilogue | None) -> None:
+    """Compare a product with scipy's."""
+    rng = np.random.default_rng(1)
+    x, old = (rng.random((n, width)).astype(matrix.dtype) for n in matrix.shape[::-1])
+    out = cupy.asarray(old)
+    DeviceMatrix(matrix, kind).multiply(cupy.asarray(x), out, keep=keep, epilogue=epilogue)
+    expected = matrix.astype(np.float64) @ x.astype(np.float64) + (old if keep else 0)
+    if epilogue is not None:
+        epilogue.apply(expected)
+    assert np.allclose(out.get(), expected, rtol={2: 4e-3, 4: 1e-5, 8: 1e-13}[matrix.dtype.itemsize], atol=1e-5)
+
+
+def check_moves(cupy: Any, width: int, dtype: type, offset: int) -> None:
+    """Move rows out of a block and into one, and add them; `offset` columns of the block are not meant."""
+    rng = np.random.default_rng(2)
+    block, rows = (rng.random((n, width + offset)).astype(dtype) for n in (40, 7))
+    index = rng.permutation(40)[:7]
+    place, found = cupy.asarray(block), cupy.asarray(rows)
+    copy_rows(found[:, offset:], None, place[:, offset:], cupy.asarray(index))
+    assert np.array_equal(found.get()[:, offset:], block[index, offset:])
+    copy_rows(place[:, offset:], cupy.asarray(index), cupy.asarray(rows)[:, offset:], None)
+    expected = block.copy()
+    expected[index, offset:] = rows[:, offset:]
+    assert np.array_equal(place.get(), expected)
+    add_rows(place[:, offset:], cupy.asarray(index), cupy.asarray(rows[:, offset:].copy()))
+    expected[index, offset:] += rows[:, offset:]
+    assert np.array_equal(place.get(), expected)
+
+
+def check_distributed(cupy: Any, transport: Transport, topology: Topology, strategy: str, width: int) -> None:
+    """Multiply on the GPU of every rank, forwards and transposed, again and with other values; scipy has the answer."""
+    whole = skewed(61, 61, np.float64)
+    layout = Layout.block(61, topology.num_ranks)
+    own = layout.own_rows(transport.rank)
+    mine = slice(own.start, own.stop)
+    layouts, rows = Layouts(layout, layout), csr_array(whole[mine])
+    with DistMatrix.from_rows(rows, layouts, topology, transport, strategy=strategy) as matrix:
+        for turn in range(3):
+            x = np.random.default_rng(turn).random((61, width))
+            there = cupy.asarray(x[mine])
+            assert np.allclose((matrix @ there).get(), (whole @ x)[mine], atol=1e-12)
+            assert np.allclose((matrix.T @ there).get(), (whole.T @ x)[mine], atol=1e-12)
+            assert np.array_equal(there.get(), x[mine])
+        vector = cupy.asarray(x[mine, 0])
+        assert np.allclose((matrix @ vector).get(), (whole @ x[:, 0])[mine], atol=1e-12)
+        before = matrix.executed
+        matrix @ there
+        middle = matrix.executed
+        matrix @ x[mine]
+        for noun in ("rows_sent", "bytes_sent", "messages_sent", "rows_received"):
+            there_moved, here_moved = (getattr(moved, noun) for moved in (middle - before, matrix.executed - middle))
+            assert np.array_equal(there_moved, here_moved), noun
+        matrix.update_values(2 * rows.data)
+        assert np.allclose((matrix @ there).get(), 2 * (whole @ x)[mine], atol=1e-12)
