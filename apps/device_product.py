@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsecomm.arrays import DeviceArray, as_device, device_module, pinned
+from sparsecomm.arrays import DeviceArray, as_device, current_stream, device_module, new_event, pinned
 from sparsecomm.collectives.device import DeviceGather, DeviceScatter
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
@@ -38,6 +38,7 @@ class DeviceProduct:
     ) -> None:
         self._product, self._transport, self._any_via = product, transport, any_via
         self._num_levels, self._wire = num_levels, wire_dtype
+        self._done = new_event()  # of the product before, which may have been on another stream
         self._blocks: dict[int, DeviceMatrix] = {}
         self._exchanges: list[Exchange] = []
         self._gathers: dict[tuple[str, int, str], DeviceGather] = {}
@@ -51,6 +52,7 @@ class DeviceProduct:
         """Multiply as `DistMatrix` does on the host: what others wait for comes first, the own block meanwhile."""
         gather, scatter = (getattr(self._product, plan) for plan in plans)
         x = as_device(x)
+        current_stream().wait_event(self._done)
         own, in_, out, via = (self._uploaded(block) for block in blocks)
         if x.dtype != own.dtype:
             raise InputError(f"X is {x.dtype} on the GPU, but the matrix is {own.dtype}; convert one of them")
@@ -77,6 +79,7 @@ class DeviceProduct:
                 send.pack(partials)
                 send.start()
             send.add(y)
+        self._done.record(current_stream())
         return y
 
     def close(self) -> None:

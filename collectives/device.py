@@ -1,7 +1,8 @@
 """An exchange for blocks on a GPU: only rows that travel leave it, through pinned memory of the host.
 
-Everything is enqueued on the caller's current stream. The host waits for events of that stream, never for the device,
-and only where rows must have come out of it before they are sent.
+Everything is enqueued on the caller's current stream, which must be one and the same, or be ordered by the caller. The
+host waits for events of that stream, never for the device, and only where rows must have come out of it before they are
+sent: by then rows of the run before have been read, since the stream keeps their order.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class DeviceGather:
 
     def __init__(self, exchange: Exchange) -> None:
         module, plan = device_module(), exchange.plan
-        self._exchange, self._packed, self._taken = exchange, new_event(), new_event()
+        self._exchange, self._packed = exchange, new_event()
         self._sent = as_device(sent_slots(plan).astype(np.int64))
         self._ghosts = module.empty((plan.num_ghost, exchange.width), exchange.dtype)
         self._given: Rows | None = None
@@ -43,7 +44,6 @@ class DeviceGather:
 
     def pack(self, x: DeviceArray) -> None:
         """Enqueue the way of the rows that are sent, from `x` (num_own, width) to the host."""
-        self._taken.synchronize()  # the ghosts of the run before have left the memory that the next one writes
         self._given = self._exchange.own_buffer()
         copy_rows(self._given, self._sent, x, self._sent)
         self._packed.record(current_stream())
@@ -59,7 +59,6 @@ class DeviceGather:
         """Wait for the ghosts and enqueue their way to the GPU; return (num_ghost, width), valid until the next run."""
         assert self._pending is not None, "start first"
         bring(self._ghosts, self._pending.wait(meanwhile=meanwhile))
-        self._taken.record(current_stream())
         return self._ghosts
 
 
@@ -73,7 +72,7 @@ class DeviceScatter:
     """
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange, self._packed, self._taken = exchange, new_event(), new_event()
+        self._exchange, self._packed = exchange, new_event()
         self._pending: Pending | None = None
         self._given: Rows | None = None
         self._own: DeviceArray | None = None
@@ -81,7 +80,6 @@ class DeviceScatter:
 
     def pack(self, partials: DeviceArray) -> None:
         """Enqueue the way of `partials` (num_ghost, width) to the host."""
-        self._taken.synchronize()
         self._given = self._exchange.partials_buffer()
         fetch(partials, self._given)
         self._packed.record(current_stream())
@@ -101,7 +99,6 @@ class DeviceScatter:
             self._own, self._sums = as_device(own), device_module().empty(rows.shape, rows.dtype)
         bring(self._sums, rows)
         add_rows(y, self._own, self._sums)
-        self._taken.record(current_stream())
 
 
 def bring(target: DeviceArray, rows: Rows) -> None:

@@ -6,10 +6,12 @@ from typing import Final
 
 from sparsecomm.kernels.cuda_source import DTYPES
 
+_UNITS: Final = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long", 16: "uint4"}
+
 # A thread moves one unit, as wide as the rows of both sides allow; neighbours move neighbours. Either side may be
 # pinned memory of the host. Without an index rows are taken in order.
 _COPY: Final = """
-struct __align__({unit}) Unit {{ unsigned char bytes[{unit}]; }};
+typedef {unit} Unit;
 
 extern "C" __global__ void copy_rows(
     Unit* target, long long target_stride, const long long* target_index, const Unit* source, long long source_stride,
@@ -47,7 +49,7 @@ extern "C" __global__ void add_rows(
 
 def copy_source(unit: int) -> str:
     """Return the source of `copy_rows` in units of 1, 2, 4, 8 or 16 bytes."""
-    return _COPY.format(unit=unit)
+    return _COPY.format(unit=_UNITS[unit])
 
 
 def add_source(dtype: str) -> str:

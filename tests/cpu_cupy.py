@@ -28,6 +28,7 @@ struct dim3 { int x, y; };
 static thread_local dim3 threadIdx, blockIdx;
 static dim3 blockDim, gridDim;
 static std::barrier<>* together;
+struct __attribute__((aligned(16))) uint4 { unsigned x, y, z, w; };
 typedef _Float16 __half;
 static inline float __half2float(__half value) { return (float)value; }
 static inline __half __float2half(float value) { return (__half)value; }
@@ -77,6 +78,16 @@ class Stream:
     def synchronize(self) -> None:
         while self.work:
             self.work.pop(0)()
+
+    def wait_event(self, event: Event) -> None:
+        self.work.append(event.synchronize)
+
+    def __enter__(self) -> Stream:
+        self._before, _local.stream = current(), self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _local.stream = self._before
 
 
 def current() -> Stream:
@@ -206,6 +217,7 @@ def module() -> ModuleType:
         "empty": lambda shape, dtype: ndarray(np.full(shape, 77, dtype)),
         "cuda": SimpleNamespace(
             Event=Event,
+            Stream=Stream,
             get_current_stream=current,
             alloc_pinned_memory=lambda num_bytes: np.full(num_bytes, 77, np.uint8),
             Device=lambda: SimpleNamespace(compute_capability="70"),

@@ -71,6 +71,15 @@ def check_distributed(cupy: Any, transport: Transport, topology: Topology, strat
             assert np.allclose((matrix @ there).get(), (whole @ x)[mine], atol=1e-12)
             assert np.allclose((matrix.T @ there).get(), (whole.T @ x)[mine], atol=1e-12)
             assert np.array_equal(there.get(), x[mine])
+        first, second = cupy.cuda.Stream(), cupy.cuda.Stream()
+        with first:
+            early = matrix @ cupy.asarray(2 * x[mine])
+        with second:
+            late = matrix @ there
+        second.synchronize()
+        first.synchronize()
+        assert np.allclose(late.get(), (whole @ x)[mine], atol=1e-12)
+        assert np.allclose(early.get(), 2 * (whole @ x)[mine], atol=1e-12)
         vector = cupy.asarray(x[mine, 0])
         assert np.allclose((matrix @ vector).get(), (whole @ x[:, 0])[mine], atol=1e-12)
         before = matrix.executed
