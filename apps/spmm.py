@@ -22,6 +22,7 @@ from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.trial import try_plans
+from sparsecomm.arrays import as_device, as_host, settle, use_gpu
 from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
@@ -64,6 +65,7 @@ class SpmmOptions:
     guard: bool = False
     row_mode: bool = True
     profile: Path | None = None
+    gpu: bool = False
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -98,8 +100,17 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
         profile = Profile.record(options.profile, transport, topology=topology) if options.profile else None
         level_bytes = report["strategies"][product.strategy]["bytes"]
         pace = Pace(say, options.repeat, level_bytes, report["partition"]["imbalance"]["nnz"])
-        y, times = _measure(operator, x, options.repeat, transport, profile, pace)
-        report |= {"ranks": transport.num_ranks, "transpose": options.transpose, "time_s": _spread(times)}
+        if options.gpu:
+            node = topology.rank_to_node
+            use_gpu(int(np.count_nonzero(node[: transport.rank] == node[transport.rank])))
+        operand = as_device(x) if options.gpu else _in_place(operator, x)
+        y, times = _measure(operator, operand, options.repeat, transport, profile, pace)
+        report |= {
+            "ranks": transport.num_ranks,
+            "gpu": options.gpu,
+            "transpose": options.transpose,
+            "time_s": _spread(times),
+        }
         runs = options.repeat + 1
         report["executed"] = _executed(matrix, found[product.strategy], runs, options, transport)
         report |= _check(options, operator, share, whole, y, transport, say)
@@ -197,24 +208,25 @@ def _random(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[An
 
 def _measure(
     operator: Operator,
-    x: npt.NDArray[Any],
+    x: Any,
     repeat: int,
     transport: Transport,
     profile: Profile | None,
     pace: Pace,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Multiply once to warm up and `repeat` times more; a product takes as long as its slowest rank."""
-    x = _in_place(operator, x)
     y = operator @ x
+    settle(y)
     times = np.zeros(repeat)
     with profile or nullcontext():
         for i in range(repeat):
             transport.agree(None)  # a barrier, at which a job that was asked to stop does so
             begin = time.perf_counter()
             y = operator @ x
+            settle(y)
             times[i] = time.perf_counter() - begin
             pace.made(i + 1)
-    return y, transport.reduce(times, "max")
+    return as_host(y), transport.reduce(times, "max")
 
 
 def _in_place(operator: Operator, x: npt.NDArray[Any]) -> npt.NDArray[Any]:

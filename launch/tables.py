@@ -47,7 +47,7 @@ def show_spmm(report: Json) -> None:
         console.print(f"tried {tried}: kept {report['guard']['kept']}, {when}")
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
-    console.print(f"{what} on {counted(report['ranks'], 'rank')}: {times}")
+    console.print(f"{what} on {counted(report['ranks'], 'rank')}{', on GPUs' if report['gpu'] else ''}: {times}")
     if report["calibration"] is None:
         console.print(
             f"predicted times are for the machine that topology {report['topology']['name']} describes; "

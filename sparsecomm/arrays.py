@@ -28,14 +28,42 @@ def device_module() -> Any:
         import cupy
     except ImportError as err:
         raise InputError(
-            "an array lies on a GPU, but CuPy cannot be loaded: install sparsecomm[cuda12] or sparsecomm[cuda13]"
+            "work on a GPU needs CuPy, which cannot be loaded here: install sparsecomm[cuda12] or sparsecomm[cuda13]"
         ) from err
     return cupy
+
+
+def check_gpu() -> None:
+    """Refuse to go on where no GPU can be used.
+
+    Raises:
+        InputError: CuPy is not installed, or finds none.
+    """
+    if not device_module().cuda.is_available():
+        raise InputError("no GPU can be used here: CuPy finds neither driver nor device; go on without --gpu")
+
+
+def use_gpu(local_rank: int) -> None:
+    """Make the GPU of a rank of a node current; ranks that outnumber the visible GPUs share them in turn."""
+    cuda = device_module().cuda
+    cuda.Device(local_rank % cuda.runtime.getDeviceCount()).use()
 
 
 def as_device(array: object) -> DeviceArray:
     """Return a CuPy array: of the same memory where it lies on a GPU, else a copy on the current one."""
     return device_module().asarray(array)
+
+
+def as_host(array: Any) -> npt.NDArray[Any]:
+    """Return an array of the host: of the same memory if it is one, else a copy, once what makes it is done."""
+    host: npt.NDArray[Any] = as_device(array).get() if on_device(array) else array
+    return host
+
+
+def settle(array: object) -> None:
+    """Wait until what has been enqueued for an array is done; at once where it lies on the host."""
+    if on_device(array):
+        current_stream().synchronize()
 
 
 def pinned(num_bytes: int) -> npt.NDArray[np.uint8]:

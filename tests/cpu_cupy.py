@@ -220,7 +220,9 @@ def module() -> ModuleType:
             Stream=Stream,
             get_current_stream=current,
             alloc_pinned_memory=lambda num_bytes: np.full(num_bytes, 77, np.uint8),
-            Device=lambda: SimpleNamespace(compute_capability="70"),
+            Device=lambda number=0: SimpleNamespace(compute_capability="70", use=lambda: None),
+            is_available=lambda: True,
+            runtime=SimpleNamespace(getDeviceCount=lambda: 2),
         ),
     }
     made.__dict__.update(contents)

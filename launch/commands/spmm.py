@@ -50,6 +50,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--guard", action="store_true", help="with -s auto: run the two plans predicted fastest, keep the faster"
     )
+    parser.add_argument(
+        "--gpu", action="store_true", help="multiply on the GPU of every rank; ranks of a node share those it has"
+    )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
     parser.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
@@ -87,11 +90,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
+    from sparsecomm.arrays import check_gpu
     from sparsecomm.collectives.transport.waits import check_deadline
     from sparsecomm.profile_store import KIND
     from sparsecomm.store import check_replaceable
 
     check_planning(args)
+    if args.gpu:
+        check_gpu()
     check_deadline(args.deadline or 0)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
         raise InputError("--guard chooses between two plans; leave it out, or -s and --plan")
@@ -141,6 +147,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         guard=args.guard,
         row_mode=args.row_mode,
         profile=args.profile,
+        gpu=args.gpu,
     )
 
 

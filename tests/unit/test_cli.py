@@ -69,6 +69,7 @@ SPMM = {
     "guard": type(None),
     "ranks": int,
     "transpose": bool,
+    "gpu": bool,
     "executed": {
         noun: dict.fromkeys(LEVELS, int) for noun in ("rows", "bytes", "messages", "bytes_copied", "bytes_loaded")
     },

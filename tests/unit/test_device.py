@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sparsecomm.arrays import device_module, on_device
+from sparsecomm.apps.spmm import SpmmOptions, run_spmm
+from sparsecomm.arrays import check_gpu, device_module, on_device
 from sparsecomm.collectives.device_source import add_source, copy_source
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.errors import InputError
@@ -107,10 +108,19 @@ def test_distributed_products(cupy: Any, ranks: int) -> None:
         run_local(ranks, lambda t, s=strategy, w=width: check_distributed(cupy, t, topology, s, w))  # type: ignore[misc]
 
 
+def test_the_command_multiplies_on_gpus(cupy: Any) -> None:
+    options = SpmmOptions("rmat:7", width=4, dtype="float64", strategy="hierarchical", check=True, repeat=2, gpu=True)
+    report = run_local(3, lambda transport: run_spmm(options, Topology.parse("nodes:2,1"), transport))[0]
+    assert (report["gpu"], report["verified"]) == (True, True)
+    assert report["executed"]["rows"] == report["strategies"]["hierarchical"]["rows"]
+
+
 def test_without_cupy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(InputError, match="sparsecomm\\[cuda12\\]"):
         device_module()
+    with pytest.raises(InputError, match="sparsecomm\\[cuda12\\]"):
+        check_gpu()
     assert not on_device(np.ones(3))
 
 

@@ -1,0 +1,81 @@
+"""What tests/unit/test_device.py shows without a GPU, on one: several ranks share it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.io.matrix import read_matrix
+from sparsecomm.kernels.cuda import DeviceMatrix
+from sparsecomm.kernels.epilogue import Epilogue
+from sparsecomm.topology import Topology
+from tests.device_bodies import check_distributed, check_moves, check_product, skewed
+from tests.spmm_cases import TOPOLOGIES
+
+pytestmark = pytest.mark.gpu
+_cupy = pytest.importorskip("cupy", reason="CuPy is not installed; `make gpu-test` installs it, for a GPU")
+if not _cupy.cuda.is_available():
+    pytest.skip("there is no GPU here", allow_module_level=True)
+
+
+@pytest.fixture
+def cupy() -> Any:
+    return _cupy
+
+
+@pytest.mark.parametrize("width", [1, 3, 16, 64, 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["auto", "tiled", "rows", "merge"])
+def test_products(cupy: Any, kind: str, dtype: type, width: int) -> None:
+    check_product(cupy, skewed(900, 700, dtype), width, kind, False, None)
+    check_product(cupy, skewed(900, 700, dtype), width, kind, True, Epilogue(np.linspace(0, 1, 900)[:, None], 1.5, 8))
+
+
+@pytest.mark.parametrize("spec", ["radixnet:1024:3", "grid3d27:24", "rmat:14"])
+def test_products_equal_cusparse(cupy: Any, spec: str) -> None:
+    from cupyx.scipy import sparse
+
+    matrix = read_matrix(spec).astype(np.float32)
+    x = cupy.random.default_rng(0).random((matrix.shape[1], 48), dtype=np.float32)
+    out = cupy.empty((matrix.shape[0], 48), np.float32)
+    DeviceMatrix(matrix).multiply(x, out)
+    assert cupy.allclose(out, sparse.csr_matrix(matrix) @ x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_rows_move(cupy: Any, width: int, dtype: type, offset: int) -> None:
+    check_moves(cupy, width, dtype, offset)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("strategy", ["direct", "hierarchical", "reduce", "cover", "hybrid"])
+def test_distributed_products(cupy: Any, ranks: int, strategy: str) -> None:
+    topology = Topology.parse(TOPOLOGIES[ranks])
+    for width in (1, 5, 64):
+        run_local(ranks, lambda t, w=width: check_distributed(cupy, t, topology, strategy, w))  # type: ignore[misc]
+
+
+def test_ranks_are_processes(cupy: Any) -> None:
+    argv = ["spmm", "rmat:12", "-t", "uniform:2x2", "--gpu", "--check", "--json"]
+    done = subprocess.run([sys.executable, "-m", "sparsecomm", *argv], capture_output=True, timeout=120, check=True)
+    report = json.loads(done.stdout)
+    assert (report["gpu"], report["verified"], report["ranks"]) == (True, True, 4)
+
+
+def test_memory_of_another_library_is_used_in_place(cupy: Any) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    x = torch.ones(30, 4, device="cuda")
+    out = cupy.empty((20, 4), np.float32)
+    DeviceMatrix(csr_array(skewed(20, 30))).multiply(cupy.asarray(x), out)
+    assert np.allclose(out.get(), skewed(20, 30) @ np.ones((30, 4)), rtol=1e-5)
