@@ -5,37 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from _bootstrap import median_interval
 from _by_hand import NeededRows, Neighbours, WholeX
 from _spmm_job import mpi_library
 
 from sparsecomm.apps.job import Share, bring
 from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.spmm import TOLERANCE, max_error
-from sparsecomm.collectives.strategies import candidates, choose
-from sparsecomm.collectives.strategy import get_strategy
+from sparsecomm.calibration import Calibration
+from sparsecomm.collectives.strategies import choose
 from sparsecomm.collectives.transport.mpi import MpiTransport
 from sparsecomm.collectives.transport.open import detect_topology
-from sparsecomm.cost import CostModel
 from sparsecomm.launch.cluster.names import parse_bandwidth
-from sparsecomm.pattern import Remote
 from sparsecomm.topology import Topology
 
 Json = dict[str, Any]
 Dense = npt.NDArray[Any]
 
-OURS: Final = ("direct", "hierarchical", "cover")
 PEERS: Final = {"alltoallv": NeededRows, "neighbours": Neighbours, "allgatherv": WholeX}
 WARM_UPS: Final = 2
-# Latencies and the rate inside a node as a ping-pong between two ranks of such a cluster has shown them (2 cores).
-NODE_S, NODE_BPS, NETWORK_S = 7e-6, 3.3e9, 67e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +55,7 @@ class Alternative:
 def run(args: argparse.Namespace) -> None:
     """Measure every matrix and write the results; collective over the job."""
     with MpiTransport() as transport:
-        topology = _as_it_is(detect_topology(transport), parse_bandwidth(args.bandwidth))
+        topology = detect_topology(transport)
         cases = [
             _measure(args, ours, peers, topology, transport)
             for ours, peers in zip(args.folders[::2], args.folders[1::2], strict=True)
@@ -68,41 +65,31 @@ def run(args: argparse.Namespace) -> None:
             args.results.write_text(json.dumps({"facts": facts, "cases": cases}))
 
 
-def _as_it_is(topology: Topology, rate_bps: float) -> Topology:
-    """Return the topology with the speeds of this cluster, by which `auto` chooses."""
-    node, network = topology.levels
-    levels = (
-        replace(node, latency_s=NODE_S, bandwidth_Bps=NODE_BPS),
-        replace(network, latency_s=NETWORK_S, bandwidth_Bps=rate_bps / 8),
-    )
-    return replace(topology, levels=levels)
-
-
 def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology, transport: MpiTransport) -> Json:
     with ExitStack() as stack:
         share, theirs = bring(ours, topology, transport), bring(peers, topology, transport)
-        chosen, least = _choose(share, topology, args.width, transport)
+        chosen, least = _choose(share, topology, args, transport)
         near = transport.duplicate(topology.num_load_store)
         stack.callback(near.close)
-        ways = {name: (name, transport) for name in dict.fromkeys([*OURS, chosen])}
-        ways["auto, shared"] = (chosen, near)
-        made = {
-            name: _ours(share, strategy, topology, way, args.width, stack) for name, (strategy, way) in ways.items()
-        }
+        made = {}
+        for name in args.ours:
+            strategy = chosen if name.startswith("auto") else name
+            way = near if name.endswith("/shared") else transport
+            made[name] = _ours(share, strategy, topology, way, args.width, stack)
         offsets = theirs.layouts.cols.offsets
-        hands = {name: kind(theirs.rows, offsets, transport.comm, args.width) for name, kind in PEERS.items()}
+        hands = {name: PEERS[name](theirs.rows, offsets, transport.comm, args.width) for name in args.peers}
         others = {name: _peer(hand, topology, transport) for name, hand in hands.items()}
         error = max(_check(share, made, args.width, transport), _check(theirs, others, args.width, transport))
         made |= others
         times = _times({n: getattr(a, args.what) for n, a in made.items()}, args.rounds, transport)
     row_bytes = args.width * share.rows.dtype.itemsize
-    rate = topology.levels[1].bandwidth_Bps
+    rate = parse_bandwidth(args.bandwidth) / 8
     alternatives = {}
     for name, one in made.items():
         rows, busiest = _volume(one.moved, topology, transport)
         alternatives[name] = {
             "seconds": _quartiles(times[name]),
-            "faster": _quartiles(times["alltoallv"] / times[name]),
+            "faster": _quartiles(times[args.against] / times[name]),
             "rows": rows,
             "busiest": busiest,
             "wire_s": max(0.0, busiest * row_bytes / rate - 1 / 250),
@@ -113,16 +100,17 @@ def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology
         "chosen": chosen,
         "least_rows": least,
         "max_error": error,
+        "auto_over_direct": _paired(times),
         "alternatives": alternatives,
     }
 
 
-def _choose(share: Share, topology: Topology, width: int, transport: MpiTransport) -> tuple[str, int]:
-    """Return what `auto` takes, and the rows into (or out of) the busiest node of the cover."""
-    remote = Remote.of(share.rows, share.layouts, transport.held)
-    busiest = int(transport.reduce(np.array([share.rows.nnz], dtype=np.int64), "max")[0])
-    found = candidates(remote, topology, width=width, max_rank_nnz=busiest, cost=CostModel(topology), router=transport)
-    cover = get_strategy("cover").count(remote, topology, transport)
+def _choose(share: Share, topology: Topology, args: argparse.Namespace, transport: MpiTransport) -> tuple[str, int]:
+    """Return what `auto` takes by what was measured here, and the rows into or out of the cover's busiest node."""
+    planner = RowPlanner(share.rows, share.layouts, topology, transport)
+    model = Calibration.load(args.calibration).model(topology)
+    found = planner.candidates("auto", model, args.width, share.rows.dtype.itemsize)
+    cover = found["cover"].volume
     return choose(found).name, int(max(cover.max_group_in[-1], cover.max_group_out[-1]))
 
 
@@ -165,7 +153,8 @@ def _check(share: Share, made: dict[str, Alternative], width: int, transport: Mp
     Note: Collective over comm.
     """
     own = share.layouts.cols.own_rows(transport.rank)
-    x = np.random.default_rng(0).standard_normal((share.layouts.cols.num_rows, width)).astype(share.rows.dtype)
+    shape = (share.layouts.cols.num_rows, width)
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(share.rows.dtype, copy=False)
     worst = 0.0
     for one in made.values():
         one.x[...] = x[own.start : own.stop]
@@ -182,18 +171,26 @@ def _times(
 
     Note: Collective over comm.
     """
-    mine = np.array([list(_round(acts, transport)) for _ in range(WARM_UPS + rounds)])[WARM_UPS:]
-    return dict(zip(acts, transport.reduce(mine, "max").T, strict=True))
+    names = list(acts)
+    turns = [names[turn % len(names) :] + names[: turn % len(names)] for turn in range(WARM_UPS + rounds)]
+    mine = [dict(zip(turn, _round([acts[name] for name in turn], transport), strict=True)) for turn in turns]
+    table = np.array([[seconds[name] for name in names] for seconds in mine])[WARM_UPS:]
+    return dict(zip(names, transport.reduce(table, "max").T, strict=True))
 
 
-def _round(acts: dict[str, Callable[[], object]], transport: MpiTransport) -> Iterator[float]:
-    for act in acts.values():
+def _round(acts: Sequence[Callable[[], object]], transport: MpiTransport) -> Iterator[float]:
+    for act in acts:
         transport.barrier()
         time.sleep(0.01)  # the links' bursts fill again, for every alternative alike
         transport.barrier()
         begin = time.perf_counter()
         act()
         yield time.perf_counter() - begin
+
+
+def _paired(times: dict[str, npt.NDArray[np.float64]]) -> tuple[float, float, float] | None:
+    both = {"auto", "direct"} <= set(times)
+    return median_interval(times["auto"] / times["direct"]) if both else None
 
 
 def _volume(moved: npt.NDArray[np.int64], topology: Topology, transport: MpiTransport) -> tuple[list[int], int]:

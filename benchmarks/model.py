@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from _cluster import COMMAND, cluster
 from _machine import machine, machine_text
 
 Json = dict[str, Any]
 
-COMMAND: Final = [sys.executable, "-m", "sparsecomm"]
-NAME: Final = "model"
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrices"
 MATRICES: Final = ("rmat:14", "er:20000:16", "grid3d:32", "grid2d:256", "ego-twitter.npz", "email-enron.npz")
 
@@ -30,18 +28,15 @@ def main() -> int:
     args = _arguments()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        up = ["--nodes", str(args.nodes), "--ranks-per-node", str(args.ranks_per_node), "--bandwidth", args.bandwidth]
-        _run("cluster", "up", "--name", NAME, *up)
-        try:
-            _on_ranks(*COMMAND, "calibrate", "-o", str(folder / "calibration.json"))
+        with cluster("model", args.nodes, args.ranks_per_node, args.bandwidth) as run:
+            run(*COMMAND, "calibrate", "-o", str(folder / "calibration.json"))
             job = str(Path(__file__).with_name("_model_job.py"))
             cases = [",".join(map(_found, args.matrices.split(","))), args.strategies, args.widths]
-            _on_ranks(sys.executable, job, str(folder), *cases)
-        finally:
-            _run("cluster", "down", "--name", NAME)
+            run(sys.executable, job, str(folder), *cases)
         calibration, cases = (json.loads((folder / f"{one}.json").read_text()) for one in ("calibration", "cases"))
-    calibration["host"] = NAME
-    report = {"machine": machine(), "cluster": up, "calibration": calibration, "cases": cases}
+    calibration["host"] = "model"
+    shape = f"{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links"
+    report = {"machine": machine(), "cluster": shape, "calibration": calibration, "cases": cases}
     _print(report)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -65,17 +60,9 @@ def _found(matrix: str) -> str:
     return str(DATA / matrix) if (DATA / matrix).exists() else matrix
 
 
-def _run(*words: str) -> None:
-    subprocess.run([*COMMAND, *words], check=True, stdout=sys.stderr)
-
-
-def _on_ranks(*words: str) -> None:
-    _run("cluster", "run", "--name", NAME, "--timeout", "170", "--", *words)
-
-
 def _print(report: Json) -> None:
     print(machine_text(report["machine"]))
-    print(f"cluster    {' '.join(report['cluster'])}")
+    print(f"cluster    {report['cluster']}")
     for name, link in report["calibration"]["levels"].items():
         rates = f"{link['rank_Bps'] / 1e6:,.0f} MB/s a rank, {link['group_Bps'] / 1e6:,.0f} MB/s a group"
         print(f"{name:11s}{1e6 * link['latency_s']:.0f} us a message, {rates}")

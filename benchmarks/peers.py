@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from _cluster import COMMAND, cluster
 from _machine import machine, machine_text
 
 from sparsecomm.apps.source import load_source, save_source
@@ -28,7 +27,8 @@ Json = dict[str, Any]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrices"
 REAL: Final = ("ego-twitter.npz", "soc-slashdot0902.npz", "email-enron.npz")
-CLUSTER: Final = "peers"
+OURS: Final = ("direct", "hierarchical", "cover", "auto", "auto/shared")
+PEERS: Final = ("alltoallv", "neighbours", "allgatherv")
 WIDTHS: Final = (10, 22, 12, 10, 10, 10, 11)
 
 
@@ -44,8 +44,11 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="sparsecomm-bench-") as scratch:
         folders = _partition_all(args, Path(scratch))
-        results = Path(scratch) / "results.json"
-        _on_cluster(args, [*sys.argv[1:], "--results", str(results), "--folders", *folders])
+        results, measured = Path(scratch) / "results.json", Path(scratch) / "calibration.json"
+        with cluster("peers", args.nodes, args.ranks_per_node, args.bandwidth) as run:
+            run(*COMMAND, "calibrate", "-o", str(measured))
+            hidden = ["--results", str(results), "--calibration", str(measured), "--folders", *folders]
+            run(sys.executable, __file__, *sys.argv[1:], *hidden)
         found = json.loads(results.read_text())
     _report(args, found)
     if args.json:
@@ -55,7 +58,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     def words(text: str) -> list[str]:
-        return text.split(",")
+        return [word for word in text.split(",") if word]
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
@@ -70,32 +73,25 @@ def _arguments() -> argparse.Namespace:
         "--what", choices=["move", "multiply"], default="move", help="rows alone, or the product (move)"
     )
     parser.add_argument("--rounds", type=int, default=12, help="paired repetitions (12)")
-    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ours", type=words, default=list(OURS), help=f"by commas ({','.join(OURS)})")
+    parser.add_argument("--peers", type=words, default=list(PEERS), help=f"by commas ({','.join(PEERS)})")
+    parser.add_argument("--against", default="alltoallv", help="which the others are compared with (alltoallv)")
+    for hidden in ("--results", "--calibration"):
+        parser.add_argument(hidden, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folders", nargs="*", default=[], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def _partition_all(args: argparse.Namespace, scratch: Path) -> list[str]:
-    """Write a partition directory of each matrix for ours, and one for the peers: partitioners need not run in MPI."""
+    """Write partition directories of each matrix, for ours and for the peers: partitioners need not run in MPI."""
     topology, folders = Topology.parse(f"uniform:{args.nodes}x{args.ranks_per_node}"), []
-    for spec in args.matrices:
-        for method in (args.partition, args.peers_partition or args.partition):
-            folders.append(str(scratch / f"{len(folders):03d}"))
-            save_source(Path(folders[-1]), load_source(spec, topology, method=method), topology)
+    for number, spec in enumerate(args.matrices):
+        methods = (args.partition, args.peers_partition or args.partition)
+        made = {method: str(scratch / f"{number:03d}-{place}") for place, method in enumerate(methods)}
+        for method, folder in made.items():
+            save_source(Path(folder), load_source(spec, topology, method=method), topology)
+        folders += [made[method] for method in methods]
     return folders
-
-
-def _on_cluster(args: argparse.Namespace, arguments: Sequence[str]) -> None:
-    def cluster(*words: str) -> None:
-        command = [sys.executable, "-m", "sparsecomm", "cluster", words[0], "--name", CLUSTER, *words[1:]]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-
-    size = ("--nodes", str(args.nodes), "--ranks-per-node", str(args.ranks_per_node))
-    cluster("up", *size, "--bandwidth", args.bandwidth)
-    try:
-        cluster("run", "--", sys.executable, __file__, *arguments)
-    finally:
-        cluster("down")
 
 
 def _report(args: argparse.Namespace, found: Json) -> None:
@@ -107,12 +103,19 @@ def _report(args: argparse.Namespace, found: Json) -> None:
     for case in found["cases"]:
         parts = " and ".join(dict.fromkeys(case["partitions"]))
         print(f"\n{case['matrix']}, {parts}; the two-party minimum needs {case['least_rows']:,} rows into a node")
-        heads = ("ms", "alltoallv / it", "rows node", "network", "busiest", "wire ms", "ms / wire")
+        heads = ("ms", f"{args.against} / it", "rows node", "network", "busiest", "wire ms", "ms / wire")
         print(f"  {'':14s}" + "".join(f"{head:>{width}}" for head, width in zip(heads, WIDTHS, strict=True)))
         for name, one in case["alternatives"].items():
             cells = _cells(one)
             print(f"  {name:14s}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)))
         print(f"  auto is {case['chosen']}; all products compared with scipy, largest error {case['max_error']:.1e}")
+        _report_paired(case)
+
+
+def _report_paired(case: Json) -> None:
+    if case["auto_over_direct"]:
+        ratio, low, high = case["auto_over_direct"]
+        print(f"  auto / direct {ratio:.3f}, 95 % bootstrap interval of the median [{low:.3f}, {high:.3f}]")
 
 
 def _cells(one: Json) -> list[str]:

@@ -11,7 +11,7 @@ from sparsecomm.collectives.hierarchical import hand_on
 from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy, up_to
 from sparsecomm.layout import Layout
 from sparsecomm.pattern import Pattern, Remote
-from sparsecomm.table import Router, Table, number, run_starts
+from sparsecomm.table import Router, Table, number, run_starts, sort_order
 from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, IntGlobal
 
@@ -69,7 +69,7 @@ def _stripes(entering: Table, layout: Layout) -> tuple[Table, IntGlobal]:
 
 def _first_places(group: IntGlobal) -> IntGlobal:
     """Return a place of every group; groups are numbered from 0, none is empty."""
-    order = np.argsort(group, kind="stable")
+    order = sort_order([group])
     return order[run_starts([group[order]])]
 
 

@@ -10,7 +10,7 @@ from sparsecomm.collectives.copies import Copies, outermost_first
 from sparsecomm.collectives.hierarchical import hand_on
 from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
 from sparsecomm.pattern import Pattern, Remote
-from sparsecomm.table import Router, Table, number, run_starts
+from sparsecomm.table import Router, Table, number, run_starts, sort_order
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal
 
@@ -76,7 +76,7 @@ def _lanes(crossing: Table, topology: Topology) -> IntGlobal:
     node, inner = topology.rank_to_node, topology.num_levels - 2
     src, dst = node[crossing["owner"]].astype(np.int64), node[crossing.rank].astype(np.int64)
     pair = number([dst, src])
-    order = np.argsort(pair, kind="stable")
+    order = sort_order([pair])
     count = np.bincount(pair)
     size = np.bincount(node)
     some = order[run_starts([pair[order]])]  # a row of each pair
@@ -108,14 +108,14 @@ def _with_room(pair: IntGlobal, place: IntGlobal, count: IntGlobal, stripes: Int
     quota = count[of_stripe] // stripes[of_stripe] + (nth < count[of_stripe] % stripes[of_stripe])
     spare = int(stripes.sum())  # stands for all places that are no stripe
     stripe = np.where(place < stripes[pair], begin[pair] + place, spare)
-    order = np.argsort(stripe, kind="stable")
+    order = sort_order([stripe])
     starts = np.flatnonzero(run_starts([stripe[order]]))
     position = np.empty_like(stripe)
     position[order] = np.arange(stripe.size) - np.repeat(starts, np.diff(np.append(starts, stripe.size)))
     stays = position < np.append(quota, 0)[stripe]
     left = quota - np.bincount(stripe[stays], minlength=spare)
     moves = np.flatnonzero(~stays)
-    moves = moves[np.argsort(pair[moves], kind="stable")]
+    moves = moves[sort_order([pair[moves]])]
     stripe[moves] = np.repeat(np.arange(spare), left)
     return np.asarray(stripe - begin[pair])
 

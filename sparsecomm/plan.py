@@ -229,8 +229,13 @@ class Plan:
 
     def rows_at(self, rank: IntRank, slot: IntRank, held_rows: IntGlobal) -> IntGlobal:
         """Return the global rows of slots `slot[i]` of `rank[i]`, given `held_rows()`."""
-        place = self.held_place(rank, slot)
-        return np.where(place >= 0, np.append(held_rows, 0)[place], self.offsets[rank] + slot)
+        return self.rows_in(self.held_place(rank, slot), rank, slot, held_rows)
+
+    def rows_in(self, place: IntGlobal, rank: IntRank, slot: IntRank, held_rows: IntGlobal) -> IntGlobal:
+        """Return what `rows_at` does, given `held_place(rank, slot)` too."""
+        if not held_rows.size:
+            return self.offsets[rank] + slot
+        return np.where(place >= 0, held_rows[place], self.offsets[rank] + slot)
 
     def memory(self, width: int, dtype: npt.DTypeLike) -> IntGlobal:
         """Return the bytes that an exchange allocates on every rank, (num_ranks,) int64."""

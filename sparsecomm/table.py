@@ -49,7 +49,8 @@ class Table:
 
     def sort(self, *keys: str) -> Table:
         """Return the rows ordered by rank, then by `keys`; equal rows keep their order."""
-        return self.take(sort_order([self.rank, *(self.columns[key] for key in keys)]))
+        order = _order_unless_sorted([self.rank, *(self.columns[key] for key in keys)])
+        return self if order is None else self.take(order)
 
     def unique(self, *keys: str) -> Table:
         """Return the first row of every distinct (rank, `keys`), in that order."""
@@ -111,7 +112,8 @@ class Offline:
     def route(self, table: Table, to_rank: IntRank) -> Table:
         # Tables are sorted by rank between steps, so a stable sort keeps (came from, place there) order.
         moved = Table(to_rank, table.columns)
-        return moved.take(stable_order(to_rank, self.num_ranks))
+        stay = (to_rank[1:] >= to_rank[:-1]).all()
+        return moved if stay else moved.take(stable_order(to_rank, self.num_ranks))
 
     def reduce(self, values: Column, op: Literal["sum", "max"]) -> Column:
         return values
@@ -129,6 +131,16 @@ def run_starts(keys: Sequence[Column]) -> Bools:
     return starts
 
 
+def falls(keys: Sequence[Column]) -> Bools:
+    """Return a mask of the places in columns of rows that are less than the row before, the first key weighing most."""
+    lower, same = (np.zeros(keys[0].size, dtype=np.bool_) for _ in range(2))
+    same[1:] = True
+    for key in keys:
+        lower[1:] |= same[1:] & (key[1:] < key[:-1])
+        same[1:] &= key[1:] == key[:-1]
+    return lower
+
+
 def run_ids(starts: Bools) -> IntGlobal:
     """Return the number of the run each place is in, counted from 0."""
     return np.cumsum(starts) - 1
@@ -139,13 +151,16 @@ def sort_order(keys: Sequence[Column]) -> IntGlobal:
 
     Keys whose joint range fits 63 bits are packed into one integer and sorted once; already sorted rows cost one pass.
     """
+    order = _order_unless_sorted(keys)
+    return np.arange(keys[0].size) if order is None else order
+
+
+def _order_unless_sorted(keys: Sequence[Column]) -> IntGlobal | None:
     packing = _packing(keys)
     if packing is None:
         return np.lexsort(tuple(reversed(keys)))
     packed = _pack(keys, packing)
-    if (packed[1:] >= packed[:-1]).all():
-        return np.arange(packed.size)
-    return _argsort_packed(packed)
+    return None if (packed[1:] >= packed[:-1]).all() else _argsort_packed(packed)
 
 
 def distinct(keys: Sequence[Column]) -> list[Column]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sparsecomm.errors import PlanError
 from sparsecomm.plan import Plan, Stage, any_at
-from sparsecomm.table import run_starts
+from sparsecomm.table import falls, run_starts
 from sparsecomm.typing import Bools, IntGlobal
 
 
@@ -19,13 +19,13 @@ def verify_plan(plan: Plan) -> None:
     for number, stage in enumerate(plan.stages):
         _check_shape(plan, number, stage)
         src, dst = plan.held_place(stage.src, stage.send), plan.held_place(stage.dst, stage.recv)
-        rows = plan.rows_at(stage.dst, stage.recv, held)
+        rows = plan.rows_in(dst, stage.dst, stage.recv, held)
         _refuse(number, stage, ~written[src], "reads a slot that nothing has written yet")
-        other = plan.rows_at(stage.src, stage.send, held) != rows
+        other = plan.rows_in(src, stage.src, stage.send, held) != rows
         _refuse(number, stage, other, "copies a row into the slot of another row")
-        _refuse(number, stage, written[dst] | _repeated(dst + 1, written.size), "writes a slot a second time")
-        _check_order(number, stage, rows)
-        written[dst] = True
+        _refuse(number, stage, _mark(written, dst), "writes a slot a second time")
+        later = falls([stage.dst, stage.src, rows])
+        _refuse(number, stage, later, "is out of the canonical order (dst, src, row)")
         read[src] = True
     _check_rows(plan)
     _check_end(plan, held, written[:-1], read[:-1])
@@ -46,23 +46,15 @@ def _check_shape(plan: Plan, number: int, stage: Stage) -> None:
     _refuse(number, stage, wrong, f"does not belong to level {plan.topology.levels[stage.level].name}")
 
 
-def _check_order(number: int, stage: Stage, rows: IntGlobal) -> None:
-    later = np.zeros(stage.num_copies, dtype=np.bool_)
-    if stage.num_copies:
-        order = np.lexsort((rows, stage.src, stage.dst))
-        later = order != np.arange(order.size)
-    _refuse(number, stage, later, "is out of the canonical order (dst, src, row)")
-
-
 def _check_rows(plan: Plan) -> None:
     """Check that ghosts ascend and are not own, and that staging lies by (stage, row)."""
     rank = np.repeat(np.arange(plan.num_ranks), np.diff(plan.ghost_indptr))
     same = rank[1:] == rank[:-1]
-    falls = any_at(same & (np.diff(plan.ghost_rows) <= 0))
-    if falls >= 0:
+    back = any_at(same & (np.diff(plan.ghost_rows) <= 0))
+    if back >= 0:
         raise PlanError(
-            f"ghost rows must ascend strictly, but on rank {rank[falls]} "
-            f"{plan.ghost_rows[falls + 1]} follows {plan.ghost_rows[falls]}"
+            f"ghost rows must ascend strictly, but on rank {rank[back]} "
+            f"{plan.ghost_rows[back + 1]} follows {plan.ghost_rows[back]}"
         )
     own = (plan.ghost_rows >= plan.offsets[rank]) & (plan.ghost_rows < plan.offsets[rank + 1])
     if own.any():
@@ -75,11 +67,9 @@ def _check_rows(plan: Plan) -> None:
     counts = np.diff(plan.staging_indptr)
     place = np.repeat(first - plan.staging_indptr[:-1], counts) + np.arange(plan.staging_rows.size)
     rank, stage_of = np.repeat(np.arange(plan.num_ranks), counts), writer[place]
-    order = np.lexsort((plan.staging_rows, stage_of, rank))
-    if (order != np.arange(order.size)).any():
-        raise PlanError(
-            f"staging slots of rank {rank[any_at(order != np.arange(order.size))]} are not ordered by (stage, row)"
-        )
+    early = any_at(falls([rank, stage_of, plan.staging_rows]))
+    if early >= 0:
+        raise PlanError(f"staging slots of rank {rank[early]} are not ordered by (stage, row)")
 
 
 def _check_end(plan: Plan, held: IntGlobal, written: Bools, read: Bools) -> None:
@@ -115,14 +105,13 @@ def _slot_of(plan: Plan, place: int) -> tuple[int, int]:
     return rank, place - int(start[rank]) + int(np.diff(plan.offsets)[rank])
 
 
-def _repeated(slots: IntGlobal, num_slots: int) -> Bools:
-    """Return a mask of the entries that name a slot that an earlier or later entry names too."""
-    if slots.size == 0:
-        return np.zeros(0, dtype=np.bool_)
-    ordered = np.sort(slots)
-    if run_starts([ordered]).all():
-        return np.zeros(slots.size, dtype=np.bool_)
-    return np.bincount(slots, minlength=num_slots)[slots] > 1
+def _mark(written: Bools, place: IntGlobal) -> Bools:
+    """Mark places as written and return a mask of those that were before, or that are named twice."""
+    again, before = written[place], np.count_nonzero(written)
+    written[place] = True
+    if not again.any() and np.count_nonzero(written) - before < place.size:
+        again = np.bincount(place, minlength=written.size)[place] > 1
+    return again
 
 
 def _refuse(number: int, stage: Stage, mask: Bools, what: str) -> None:
