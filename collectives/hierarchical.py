@@ -55,7 +55,9 @@ def _holder(topology: Topology, level: int, owner: IntRank, rank: IntRank) -> In
     holder = owner
     for inner in range(topology.num_levels - 2, level - 1, -1):
         group = topology.group_of(inner)
-        holder = np.where(group[holder] == group[rank], holder, topology.entry(inner, holder, rank))
+        outside = np.flatnonzero(group[holder] != group[rank])
+        holder = holder.copy()
+        holder[outside] = topology.entry(inner, holder[outside], rank[outside])
     return holder
 
 

@@ -208,8 +208,10 @@ class Topology:
     def member(self, level: int, group: IntGlobal | IntRank, lane: IntGlobal | IntRank) -> IntRank:
         """Return the rank numbered `lane[i]`, modulo its size, in `group[i]` of `level`."""
         start = self._start[level]
-        size = start[group + 1] - start[group]
-        return cast(IntRank, self._members[level][start[group] + lane % size])
+        first = start[group]
+        if lane.max(initial=0) >= np.diff(start).min():  # in groups of equal size a lane of one is a lane of all
+            lane = lane % (start[group + 1] - first)
+        return cast(IntRank, self._members[level][first + lane])
 
     def __str__(self) -> str:
         ranks, nodes = (
