@@ -22,7 +22,7 @@ from sparsecomm.apps.cached_plans import (
 from sparsecomm.apps.picture import density, picture_json
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
-from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, passed_over
+from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, fitting, passed_over
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.cost import CostModel
 from sparsecomm.layout import Layout, Layouts
@@ -127,12 +127,14 @@ def plan_source(
     calibration: Path | None = None,
     plans: PlanCache | None = None,
     row_mode: bool = True,
+    memory_bytes: int = 0,
     say: Say = quiet,
 ) -> Planned:
     """Count every strategy for a partitioned matrix, build the one asked for, and prove it; or find it in a cache.
 
     Raises:
-        InputError: the partition is for another number of ranks, or there is no such strategy, or not in this mode.
+        InputError: the partition is for another number of ranks, or there is no such strategy, or not in this mode, or
+            it needs more than `memory_bytes` on a rank for slots and buffers (0 is no limit).
     """
     begin = time.perf_counter()
     cost = CostModel.calibrated(topology, calibration) if calibration else CostModel(topology)
@@ -143,7 +145,8 @@ def plan_source(
     if counts is None:
         counts = Counts.of(remote(), topology, Offline(topology.num_ranks), strategy, say)
         keep_counts(plans, pattern, topology, strategy, counts)
-    found = counts.candidates(cost, width, np.dtype(dtype).itemsize)
+    itemsize = np.dtype(dtype).itemsize
+    found, large = fitting(counts.candidates(cost, width, itemsize), width * itemsize, memory_bytes, strategy)
     chosen = choose(found, strategy, row_mode=row_mode)
     product = cached_product(plans, pattern, topology, chosen, source.layouts)
     if product is None:
@@ -154,7 +157,7 @@ def plan_source(
         source,
         remote,
         found,
-        counts.late,
+        counts.late | large,
         product,
         counts.bounds,
         width,

@@ -17,7 +17,7 @@ from sparsecomm.apps.growth import grown
 from sparsecomm.apps.settings import Setting, changed
 from sparsecomm.apps.source import Say, Source, load_source, quiet
 from sparsecomm.apps.summary import Json, candidate_json, topology_json
-from sparsecomm.collectives.strategies import Candidate, choose, passed_over
+from sparsecomm.collectives.strategies import Candidate, choose, fitting, passed_over
 from sparsecomm.collectives.strategy import get_strategy, strategy_names
 from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
@@ -41,6 +41,7 @@ class WhatIf:
         dtype: of values and of X.
         one_based: whether an edge list counts from 1.
         weak: whether the matrix, a generator, grows with the ranks.
+        memory_bytes: that a rank has for slots and message buffers; 0 is no limit.
     """
 
     matrix: str
@@ -52,6 +53,7 @@ class WhatIf:
     dtype: npt.DTypeLike = np.float32
     one_based: bool = False
     weak: bool = False
+    memory_bytes: int = 0
 
 
 def what_if(asked: WhatIf, say: Say = quiet) -> Json:
@@ -156,6 +158,8 @@ def _case(
         name: Candidate(get_strategy(name), volume, model.estimate(volume, width, itemsize, nnz))
         for name, volume in volumes.items()
     }
+    found, large = fitting(found, width * itemsize, asked.memory_bytes)
+    late = late | large
     best = found[choose(found).name].estimate
     return {
         "matrix": source.info.to_json(),

@@ -70,6 +70,32 @@ def allowed(found: dict[str, Candidate], row_mode: bool) -> dict[str, Candidate]
     return {name: candidate for name, candidate in found.items() if row_mode or not candidate.strategy.row_mode}
 
 
+def fitting(
+    found: dict[str, Candidate], row_bytes: int, memory_bytes: int, asked: str = "auto"
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """Return the candidates whose slots and message buffers fit a rank, and why the others do not.
+
+    Args:
+        found: what was counted.
+        row_bytes: of a row of X.
+        memory_bytes: that a rank has for slots and buffers; 0 is no limit.
+        asked: a name that must be among those that fit, or `auto` for any.
+
+    Raises:
+        InputError: it is not, or none fits.
+    """
+    needs = {name: candidate.volume.max_rank_buffer * row_bytes for name, candidate in found.items()}
+    large = {
+        name: f"slots and buffers of the fullest rank take {need:,} bytes, more than the {memory_bytes:,} allowed"
+        for name, need in needs.items()
+        if need > memory_bytes > 0
+    }
+    if asked in large or len(large) == len(found):
+        name = asked if asked in large else min(needs, key=lambda one: needs[one])
+        raise InputError(f"strategy {name}: {large[name]}; give more memory, a smaller width or more ranks")
+    return {name: candidate for name, candidate in found.items() if name not in large}, large
+
+
 def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto", *, row_mode: bool = True) -> Strategy:
     """Return the strategy asked for; `auto` is the one predicted fastest, the first registered where they tie.
 

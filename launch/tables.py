@@ -233,9 +233,9 @@ def _entries(report: Json) -> Json:
 
 
 def _saved(report: Json, entry: Json) -> str:
-    """Return the share of network rows that a strategy saves over `direct`."""
-    network = report["topology"]["levels"][-1]
-    base = report["strategies"]["direct"]["rows"][network]
+    """Return the share of network rows that a strategy saves over `direct`, where that was counted."""
+    network, direct = report["topology"]["levels"][-1], report["strategies"]["direct"]
+    base = direct["rows"][network] if direct else 0
     return f"{100 * (1 - entry['rows'][network] / base):.1f} %" if base else "-"
 
 

@@ -28,6 +28,7 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     add_planning(parser)
     add_calibration(parser)
     add_cache(parser)
+    parser.add_argument("--memory", metavar="BYTES", help="of a rank, for slots and buffers, such as 2G (no limit)")
     parser.add_argument("--show", choices=["nodes", "stages"], help="also show the rows of every node, or every stage")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the plan, one shard per rank")
     add_json(parser)
@@ -73,6 +74,7 @@ def _compare(args: argparse.Namespace) -> int:
         args.dtype,
         args.one_based,
         args.weak,
+        _memory(args),
     )
     keep_freed_memory()
     with Progress() as say:
@@ -99,7 +101,7 @@ def _plan(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_replaceable(args.output, KIND)
-    topology = Topology.parse(args.topology[0])
+    topology, memory_bytes = Topology.parse(args.topology[0]), _memory(args)
     keep_freed_memory()
     with Progress() as say:
         source = load_source(
@@ -114,6 +116,7 @@ def _plan(args: argparse.Namespace) -> int:
             calibration=args.calibration,
             plans=plan_cache(args),
             row_mode=args.row_mode,
+            memory_bytes=memory_bytes,
             say=say,
         )
         if args.output is not None:
@@ -130,3 +133,9 @@ def _plan(args: argparse.Namespace) -> int:
     if args.output is not None:
         print(f"wrote {args.output}")
     return 0
+
+
+def _memory(args: argparse.Namespace) -> int:
+    from sparsecomm.apps.sdnn.memory import parse_bytes
+
+    return parse_bytes(args.memory) if args.memory else 0

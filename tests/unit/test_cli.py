@@ -123,6 +123,23 @@ def test_json_of_plan() -> None:
     assert report["partition"]["imbalance"]["node_nnz"] == pytest.approx(nodes.max() / nodes.mean(), abs=1e-6)
 
 
+def test_plans_that_a_rank_can_hold() -> None:
+    command = ("plan", "rmat:9:6", "-t", "uniform:4x2")
+    free = {name: entry for name, entry in sparsecomm(*command, "--json").json["strategies"].items() if entry}
+    most = sorted(entry["max_rank_bytes"] for entry in free.values())[len(free) // 2]
+    fit = {name: entry for name, entry in free.items() if entry["max_rank_bytes"] <= most}
+    report = sparsecomm(*command, "--memory", most, "--json").json
+    case = sparsecomm(*command, "--what-if", "--memory", most, "--json").json["cases"][0]
+    for found in (report, case):
+        assert {name for name, entry in found["strategies"].items() if entry} == set(fit) < set(free)
+        assert found["chosen"] == min(fit, key=lambda name: fit[name]["predicted_s"])
+        assert f"more than the {most:,} allowed" in found["not_counted"]["allgather"]
+    assert sparsecomm(*command, "--memory", most).rc == 0
+    for words in (("-s", "allgather", "--memory", most), ("--memory", "1K"), ("--memory", "much")):
+        ran = sparsecomm(*command, *words)
+        assert (ran.rc, ran.stdout, "memory" in ran.stderr) == (2, "", True)
+
+
 def test_volumes_of_plan_by_brute_force() -> None:
     report = sparsecomm("plan", MATRIX, "-t", MACHINE, "-k", 16, "--dtype", "float64", "--json").json
     rows, by_node = pairs_that_move(MATRIX, MACHINE)
