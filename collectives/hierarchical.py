@@ -9,7 +9,7 @@ from sparsecomm.collectives.strategy import Schedule, Strategy, register_strateg
 from sparsecomm.pattern import Pattern, Remote
 from sparsecomm.table import Router, Table
 from sparsecomm.topology import Topology
-from sparsecomm.typing import Bools, IntRank
+from sparsecomm.typing import IntRank
 
 
 def hierarchical_copies(pattern: Pattern, topology: Topology, router: Router) -> Copies:
@@ -43,10 +43,10 @@ def hand_on(wanted: Table, topology: Topology, num_levels: int, router: Router) 
     copies = []
     for level in range(num_levels):
         holder = _holder(topology, level, wanted["owner"], wanted.rank)
-        moves = holder != wanted.rank
-        at_level = np.full(len(wanted), level, dtype=np.int32)
-        copies.append(wanted.with_columns(level=at_level, src=holder).take(moves).only("level", "src", "row"))
-        wanted = _at_holders(wanted, holder, moves, router)
+        moves = np.flatnonzero(holder != wanted.rank)
+        at_level = np.full(moves.size, level, dtype=np.int32)
+        copies.append(wanted.only("row").take(moves).with_columns(level=at_level, src=holder[moves]))
+        wanted = _at_holders(wanted, holder, router)
     return Table.concat(copies)
 
 
@@ -61,11 +61,15 @@ def _holder(topology: Topology, level: int, owner: IntRank, rank: IntRank) -> In
     return holder
 
 
-def _at_holders(wanted: Table, holder: IntRank, moves: Bools, router: Router) -> Table:
+def _at_holders(wanted: Table, holder: IntRank, router: Router) -> Table:
     """Return the distinct rows that the holders lack: requests that moved and those that stayed."""
-    stayed, asked = wanted.take(~moves), router.route(wanted.take(moves).only("row", "owner"), holder[moves])
-    lacking = Table.concat([stayed, asked])
-    return lacking.take(lacking["owner"] != lacking.rank).distinct("row", "owner")
+    asks = wanted.only("row", "owner").take(holder != wanted["owner"])  # owners have their rows
+    to_rank = holder[holder != wanted["owner"]]
+    if len(router.held) == router.num_ranks:
+        return Table(to_rank, asks.columns).distinct("row", "owner")  # which orders them as routing would
+    moves = to_rank != asks.rank
+    asked = router.route(asks.take(moves), to_rank[moves])
+    return Table.concat([asks.take(~moves), asked]).distinct("row", "owner")
 
 
 def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:

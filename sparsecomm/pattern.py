@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -15,8 +15,6 @@ from sparsecomm.table import Router, Table
 from sparsecomm.typing import IntGlobal, IntRank
 
 Result = TypeVar("Result")
-
-_MOST_COLS_PER_ENTRY: Final = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +55,7 @@ class Remote:
             raise InputError(f"matrix has shape {matrix.shape}, but the layouts give ranks {held} shape {expected}")
         counts = np.diff(matrix.indptr[layouts.rows.offsets[held.start : held.stop + 1] - first])
         row_rank = np.repeat(np.arange(held.start, held.stop, dtype=np.int32), counts)
-        # A table of all owners answers faster than a search for each, unless columns far outnumber entries.
-        search = len(held) == 1 or layouts.cols.num_rows > _MOST_COLS_PER_ENTRY * matrix.nnz
-        col_rank = layouts.cols.owner(matrix.indices) if search else layouts.cols.owners()[matrix.indices]
+        col_rank = layouts.cols.owner(matrix.indices)
         remote = np.flatnonzero(row_rank != col_rank)
         row = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(matrix.indptr))
         columns = {

@@ -51,8 +51,17 @@ class Table:
 
     def sort(self, *keys: str) -> Table:
         """Return the rows ordered by rank, then by `keys`; equal rows keep their order."""
-        order = _order_unless_sorted([self.rank, *(self.columns[key] for key in keys)])
-        return self if order is None else self.take(order)
+        columns = [self.rank, *(self.columns[key] for key in keys)]
+        packing = _packing(columns) if set(keys) == set(self.columns) else None
+        if packing is None:
+            order = _order_unless_sorted(columns)
+            return self if order is None else self.take(order)
+        packed = _pack(columns, packing)
+        if (packed[1:] >= packed[:-1]).all():
+            return self
+        packed.sort()  # equal rows are equal in all columns: values are sorted, not positions, which is far faster
+        rank, *columns = _unpack(packed, columns, packing)
+        return Table(rank, dict(zip(keys, columns, strict=True)))
 
     def unique(self, *keys: str) -> Table:
         """Return the first row of every distinct (rank, `keys`), in that order."""
@@ -175,7 +184,7 @@ def distinct(keys: Sequence[Column]) -> list[Column]:
         return [key[starts] for key in ordered]
     packed = _pack(keys, packing)
     packed.sort()
-    return _unpack(packed[run_starts([packed])], keys, packing)
+    return _unpack(packed[np.flatnonzero(run_starts([packed]))], keys, packing)
 
 
 def number(keys: Sequence[Column]) -> IntGlobal:
@@ -243,8 +252,10 @@ def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list
 def _argsort_packed(packed: IntGlobal) -> IntGlobal:
     """Argsort by sorting (value, position) as one integer where both fit: numpy sorts far faster than it argsorts."""
     bits = int(packed.size - 1).bit_length()
-    if int(packed.max()).bit_length() + bits > 63:
+    if int(packed.max()).bit_length() + bits > 64:
         return np.argsort(packed, kind="stable")
-    both = (packed << bits) | np.arange(packed.size, dtype=np.int64)
+    both = packed.astype(np.uint64) << np.uint64(bits)
+    both |= np.arange(packed.size, dtype=np.uint64)
     both.sort()
-    return both & ((1 << bits) - 1)
+    both &= np.uint64((1 << bits) - 1)
+    return both.view(np.int64)

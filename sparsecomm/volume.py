@@ -67,15 +67,14 @@ def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Vol
 
     Note: Collective over comm.
     """
-    messages = Table.concat([_messages(move) for move in moves])
-    at_dst, at_src = messages, router.route(messages, messages["src"])
-    arrivals = Table.concat([at_dst.take(~at_dst["reverse"]), at_src.take(at_src["reverse"])])
-    departures = Table.concat([at_dst.take(at_dst["reverse"]), at_src.take(~at_src["reverse"])])
-    rows_in, rows_out = (_tally(side, topology, router, side["rows"]) for side in (arrivals, departures))
-    messages_in, messages_out = (_tally(side, topology, router) for side in (arrivals, departures))
+    ends = [_ends_of(move, topology, router) for move in moves]
+    into = sum(at_src if move.reverse else at_dst for move, (at_dst, at_src) in zip(moves, ends, strict=True))
+    out = sum(at_dst if move.reverse else at_src for move, (at_dst, at_src) in zip(moves, ends, strict=True))
+    rows_in, messages_in = np.moveaxis(into, 2, 0)
+    rows_out, messages_out = np.moveaxis(out, 2, 0)
     # A copy takes a slot and a place in the receive buffer where it ends, and a place in the send buffer at its start.
-    held = 2 * _tally(at_dst, topology, router, at_dst["rows"]) + _tally(at_src, topology, router, at_src["rows"])
-    buffer = sum((move.num_own for move in moves), held.sum(axis=1))
+    held = sum((2 * at_dst + at_src)[..., 0].sum(axis=1) for at_dst, at_src in ends)
+    buffer = sum((move.num_own for move in moves), held)
     return Volume(
         frozen(router.reduce(rows_in.sum(axis=0), "sum")),
         frozen(router.reduce(messages_in.sum(axis=0), "sum")),
@@ -95,20 +94,34 @@ def _num_stages(stage: IntRank, router: Router) -> int:
     return int(np.count_nonzero(router.reduce(here, "max")))
 
 
-def _messages(moves: Moves) -> Table:
-    """Return one row per message, on the rank its copies end at: `level`, `src`, `rows`, `reverse`."""
-    copies = moves.copies.only("stage", "level", "src").sort("stage", "src")
+def _ends_of(move: Moves, topology: Topology, router: Router) -> tuple[IntGlobal, IntGlobal]:
+    """Return what comes to every held rank in the direction of the copies, and what leaves it.
+
+    Returns:
+        (num_held, num_levels, 2) int64 each: rows and messages.
+
+    Note: Collective over comm.
+    """
+    copies = move.copies.only("stage", "level", "src").sort("stage", "level", "src")
     starts = np.flatnonzero(run_starts([copies.rank, copies["stage"], copies["src"]]))
-    rows = np.diff(np.append(starts, len(copies)))
-    messages = copies.take(starts).only("level", "src")
-    return messages.with_columns(rows=rows, reverse=np.full(starts.size, moves.reverse))
+    rows, level = np.diff(np.append(starts, len(copies))), copies["level"][starts]
+    size, first = topology.num_levels, router.held.start
+    at_dst = _tally(copies.rank[starts] - first, level, rows, (len(router.held), size))
+    at_src = _tally(copies["src"][starts], level, rows, (router.num_ranks, size))
+    senders = np.flatnonzero(at_src[..., 1].any(axis=1)).astype(np.int32)
+    told = Table(np.full_like(senders, first), {"ends": at_src[senders].reshape(-1, 2 * size)})
+    told = router.route(told, senders)
+    total = np.zeros((len(router.held), 2 * size), dtype=np.int64)
+    np.add.at(total, told.rank - first, told["ends"])
+    return at_dst, total.reshape(at_dst.shape)
 
 
-def _tally(table: Table, topology: Topology, router: Router, weight: IntGlobal | None = None) -> IntGlobal:
-    """Return (num_held, num_levels): how many rows of `table`, or how much `weight`, each held rank has per level."""
-    cells = (table.rank - router.held.start).astype(np.int64) * topology.num_levels + table["level"]
-    size = len(router.held) * topology.num_levels
-    return np.bincount(cells, weight, size).astype(np.int64).reshape(-1, topology.num_levels)
+def _tally(rank: IntRank, level: IntRank, rows: IntGlobal, shape: tuple[int, int]) -> IntGlobal:
+    """Return (*shape, 2) int64: the rows and the number of messages of each rank and level."""
+    cells = rank.astype(np.int64) * shape[1] + level
+    size = shape[0] * shape[1]
+    counts = [np.bincount(cells, weight, size).astype(np.int64) for weight in (rows, None)]
+    return np.stack(counts, axis=1).reshape(*shape, 2)
 
 
 def _busiest_group(rows: IntGlobal, topology: Topology, router: Router) -> IntGlobal:
