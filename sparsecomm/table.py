@@ -233,19 +233,24 @@ def _packing(keys: Sequence[Column]) -> Packing | None:
 
 
 def _pack(keys: Sequence[Column], packing: Packing) -> IntGlobal:
-    packed = np.zeros(keys[0].size, dtype=np.int64)
-    for key, (low, bits) in zip(keys, packing, strict=True):
+    packed = np.array(keys[0], dtype=np.int64)
+    packed -= packing[0][0]
+    for key, (low, bits) in zip(keys[1:], packing[1:], strict=True):
         packed <<= bits
-        packed += key
-        packed -= low
+        packed |= key if low == 0 else key - low
     return packed
 
 
 def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list[Column]:
+    """Return the columns again; `packed` is used up."""
     columns: list[Column] = []
-    for key, (low, bits) in zip(reversed(keys), reversed(packing), strict=True):
-        columns.append(((packed & ((1 << bits) - 1)) + low).astype(key.dtype))
-        packed = packed >> bits
+    for key, (low, bits) in zip(reversed(keys[1:]), reversed(packing[1:]), strict=True):
+        column = packed & ((1 << bits) - 1)
+        column += low
+        columns.append(column.astype(key.dtype, copy=False))
+        packed >>= bits
+    packed += packing[0][0]
+    columns.append(packed.astype(keys[0].dtype, copy=False))
     return columns[::-1]
 
 
