@@ -21,7 +21,8 @@ class Edges(NamedTuple):
     left: IntGlobal
     right: IntGlobal
 
-    def take(self, index: Bools) -> Edges:
+    def take(self, mask: Bools) -> Edges:
+        index = np.flatnonzero(mask)
         return Edges(self.left[index], self.right[index])
 
 
@@ -133,7 +134,7 @@ def greedy_cover(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Cover:
 
 def _take_hubs(edges: Edges, leaf: IntGlobal, hub: IntGlobal, taken: Bools) -> Edges:
     """Mark the neighbours of vertices with one edge in `taken`, and return the edges without one of them."""
-    taken[hub[np.bincount(leaf)[leaf] == 1]] = True
+    taken[hub[np.flatnonzero((np.bincount(leaf) == 1)[leaf])]] = True
     return edges.take(~taken[hub])
 
 
@@ -243,7 +244,7 @@ def _match_leaves(edges: Edges) -> tuple[Edges, list[Pairs]]:
 
 
 def _match_leaves_of(edges: Edges, leaf: IntGlobal, hub: IntGlobal) -> tuple[Edges, IntGlobal, IntGlobal]:
-    ends = np.bincount(leaf)[leaf] == 1
+    ends = np.flatnonzero((np.bincount(leaf) == 1)[leaf])
     leaf_of = np.full(int(hub.max()) + 1, -1, dtype=np.int64)
     leaf_of[hub[ends]] = leaf[ends]
     hubs = np.flatnonzero(leaf_of >= 0)

@@ -71,23 +71,22 @@ def _rank_cover(remote: Remote) -> ServedBy:
 
 def _node_cover(remote: Remote, topology: Topology, router: Router, solve: Solve) -> ServedBy:
     table, node = remote.nonzeros, topology.rank_to_node
-    dst, src = node[table.rank].astype(np.int64), node[table["col_rank"]].astype(np.int64)
+    dst, src = node[table.rank], node[table["col_rank"]]
     crossing = np.flatnonzero(dst != src)
     dst, src = dst[crossing], src[crossing]
-    edges = Table(
-        table.rank[crossing],
-        {"pair": src * topology.num_nodes + dst, "row": table["row"][crossing], "col": table["col"][crossing]},
-    )
+    pair = src.astype(np.int64) * topology.num_nodes + dst
+    edges = table.only("row", "col").take(crossing).with_columns(pair=pair)
     served = np.zeros(len(table), dtype=np.bool_)
-    served[crossing], size = _solve_at(edges, topology.member(topology.num_levels - 2, dst, src), router, solve)
+    if len(router.held) == router.num_ranks:
+        cover = solve(edges["pair"], edges["row"], edges["col"])
+        served[crossing], size = cover.by_left, int(cover.sizes.sum())
+    else:
+        served[crossing], size = _solve_at(edges, topology.member(topology.num_levels - 2, dst, src), router, solve)
     return ServedBy(served, size)
 
 
 def _solve_at(edges: Table, solver: IntRank, router: Router, solve: Solve) -> tuple[Bools, int]:
     """Have the ranks `solver` cover the graphs `pair` and tell the holders of the edges, in the order of `edges`."""
-    if len(router.held) == router.num_ranks:
-        cover = solve(edges["pair"], edges["row"], edges["col"])
-        return cover.by_left, int(cover.sizes.sum())
     place = np.arange(len(edges))
     asked = router.route(edges.with_columns(place=place, holder=edges.rank), solver)
     cover = solve(asked["pair"], asked["row"], asked["col"])
