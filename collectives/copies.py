@@ -41,7 +41,8 @@ class Copies:
         """Return what `volume_of` counts."""
         levels = np.array([*self.levels, 0], dtype=np.int32)
         own = self.pattern.layout.counts[router.held.start : router.held.stop]
-        return Moves(self.table.with_columns(level=levels[self.table["stage"]]), own, reverse)
+        copies = self.table.only("stage", "src").with_columns(level=levels[self.table["stage"]])
+        return Moves(copies, own, reverse)
 
 
 def outermost_first(topology: Topology) -> tuple[int, ...]:

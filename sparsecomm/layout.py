@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class Layout:
     def owner(self, rows: npt.NDArray[np.integer]) -> IntRank:
         """Return the owner of each of `rows` (new numbering), int32."""
         if rows.size * _FEW_ROWS_FOR_EACH > self.num_rows:  # a table of all owners answers faster than as many searches
-            return self.owners()[rows]
+            return cast(IntRank, self.owners()[rows])
         return (np.searchsorted(self.offsets, rows, side="right") - 1).astype(np.int32)
 
     def owners(self) -> IntRank:

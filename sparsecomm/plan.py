@@ -139,7 +139,6 @@ class RankPlan:
                     "stage": np.full(stage.recv.num_rows, number, np.int32),
                     "level": np.full(stage.recv.num_rows, stage.level, np.int32),
                     "src": np.repeat(stage.recv.peers, np.diff(stage.recv.indptr)),
-                    "row": self.rows_at(stage.recv.slots),
                 },
             )
             for number, stage in enumerate(self.stages)
@@ -247,7 +246,6 @@ class Plan:
 
     def moves(self, reverse: bool = False) -> Moves:
         """Return what `volume_of` counts for a run of this plan, forward or in reverse."""
-        rows, stages = self.held_rows(), self.stages
         copies = [
             Table(
                 stage.dst,
@@ -255,10 +253,9 @@ class Plan:
                     "stage": np.full(stage.num_copies, number, np.int32),
                     "level": np.full(stage.num_copies, stage.level, np.int32),
                     "src": stage.src,
-                    "row": self.rows_at(stage.dst, stage.recv, rows),
                 },
             )
-            for number, stage in enumerate(stages)
+            for number, stage in enumerate(self.stages)
         ]
         return Moves(Table.concat(copies or [_no_copies()]), np.diff(self.offsets), reverse)
 
@@ -359,8 +356,8 @@ def fingerprint_of(hashes: npt.NDArray[np.uint64]) -> str:
 
 
 def _no_copies() -> Table:
-    narrow, wide = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-    return Table(narrow, {"stage": narrow, "level": narrow, "src": narrow, "row": wide})
+    nothing = np.empty(0, dtype=np.int32)
+    return Table(nothing, {"stage": nothing, "level": nothing, "src": nothing})
 
 
 def _lay(target: IntGlobal, begin: IntGlobal, values: IntGlobal, indptr: IntGlobal) -> None:

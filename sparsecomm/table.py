@@ -6,9 +6,9 @@ rows of its own rank. The steps are the same, because each sorts and compares by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from sparsecomm.typing import Bools, IntGlobal, IntRank
 
 Column = npt.NDArray[Any]
+
+_PART: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,25 +235,33 @@ def _packing(keys: Sequence[Column]) -> Packing | None:
 
 
 def _pack(keys: Sequence[Column], packing: Packing) -> IntGlobal:
-    packed = np.array(keys[0], dtype=np.int64)
-    packed -= packing[0][0]
-    for key, (low, bits) in zip(keys[1:], packing[1:], strict=True):
-        packed <<= bits
-        packed |= key if low == 0 else key - low
+    packed = np.empty(keys[0].size, dtype=np.int64)
+    for part in _cached_parts(packed.size):
+        block = packed[part]
+        block[...] = keys[0][part]
+        block -= packing[0][0]
+        for key, (low, bits) in zip(keys[1:], packing[1:], strict=True):
+            block <<= bits
+            block += key[part]
+            block -= low
     return packed
 
 
 def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list[Column]:
     """Return the columns again; `packed` is used up."""
-    columns: list[Column] = []
-    for key, (low, bits) in zip(reversed(keys[1:]), reversed(packing[1:]), strict=True):
-        column = packed & ((1 << bits) - 1)
-        column += low
-        columns.append(column.astype(key.dtype, copy=False))
-        packed >>= bits
-    packed += packing[0][0]
-    columns.append(packed.astype(keys[0].dtype, copy=False))
-    return columns[::-1]
+    columns: list[Column] = [np.empty(packed.size, dtype=key.dtype) for key in keys]
+    for part in _cached_parts(packed.size):
+        block = packed[part]
+        for column, (low, bits) in zip(reversed(columns[1:]), reversed(packing[1:]), strict=True):
+            column[part] = (block & ((1 << bits) - 1)) + low
+            block >>= bits
+        columns[0][part] = block + packing[0][0]
+    return columns
+
+
+def _cached_parts(size: int) -> Iterator[slice]:
+    """Yield parts of an array that stay in a core's cache while several steps are taken with them."""
+    return (slice(begin, begin + _PART) for begin in range(0, size, _PART))
 
 
 def _argsort_packed(packed: IntGlobal) -> IntGlobal:

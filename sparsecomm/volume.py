@@ -52,7 +52,7 @@ class Moves(NamedTuple):
     """The copies of one plan in the direction they are run, on the rank that receives them.
 
     Args:
-        copies: `stage`, `level`, `src` (int32), `row` (int64).
+        copies: `stage`, `level`, `src` (int32); those of a message lie side by side.
         num_own: (num_held,) int64, rows each held rank owns, which take slots too.
         reverse: whether the plan runs backwards, so that rows leave where the copies arrive.
     """
@@ -68,13 +68,11 @@ def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Vol
     Note: Collective over comm.
     """
     ends = [_ends_of(move, topology, router) for move in moves]
-    into = sum(at_src if move.reverse else at_dst for move, (at_dst, at_src) in zip(moves, ends, strict=True))
-    out = sum(at_dst if move.reverse else at_src for move, (at_dst, at_src) in zip(moves, ends, strict=True))
-    rows_in, messages_in = np.moveaxis(into, 2, 0)
-    rows_out, messages_out = np.moveaxis(out, 2, 0)
+    turned = [side[::-1] if move.reverse else side for move, side in zip(moves, ends, strict=True)]
+    (rows_in, messages_in), (rows_out, messages_out) = np.moveaxis(np.sum(turned, axis=0), 3, 1)
     # A copy takes a slot and a place in the receive buffer where it ends, and a place in the send buffer at its start.
-    held = sum((2 * at_dst + at_src)[..., 0].sum(axis=1) for at_dst, at_src in ends)
-    buffer = sum((move.num_own for move in moves), held)
+    held = np.tensordot([2, 1], np.sum(ends, axis=0)[..., 0].sum(axis=2), 1)
+    buffer = np.sum([move.num_own for move in moves], axis=0) + held
     return Volume(
         frozen(router.reduce(rows_in.sum(axis=0), "sum")),
         frozen(router.reduce(messages_in.sum(axis=0), "sum")),
@@ -94,15 +92,15 @@ def _num_stages(stage: IntRank, router: Router) -> int:
     return int(np.count_nonzero(router.reduce(here, "max")))
 
 
-def _ends_of(move: Moves, topology: Topology, router: Router) -> tuple[IntGlobal, IntGlobal]:
-    """Return what comes to every held rank in the direction of the copies, and what leaves it.
+def _ends_of(move: Moves, topology: Topology, router: Router) -> IntGlobal:
+    """Return the rows and the messages of every held rank, in the direction of the copies.
 
     Returns:
-        (num_held, num_levels, 2) int64 each: rows and messages.
+        (2, num_held, num_levels, 2) int64: what comes and what leaves; of each the rows and the messages.
 
     Note: Collective over comm.
     """
-    copies = move.copies.only("stage", "level", "src").sort("stage", "level", "src")
+    copies = move.copies
     starts = np.flatnonzero(run_starts([copies.rank, copies["stage"], copies["src"]]))
     rows, level = np.diff(np.append(starts, len(copies))), copies["level"][starts]
     size, first = topology.num_levels, router.held.start
@@ -113,7 +111,7 @@ def _ends_of(move: Moves, topology: Topology, router: Router) -> tuple[IntGlobal
     told = router.route(told, senders)
     total = np.zeros((len(router.held), 2 * size), dtype=np.int64)
     np.add.at(total, told.rank - first, told["ends"])
-    return at_dst, total.reshape(at_dst.shape)
+    return np.stack([at_dst, total.reshape(at_dst.shape)])
 
 
 def _tally(rank: IntRank, level: IntRank, rows: IntGlobal, shape: tuple[int, int]) -> IntGlobal:
