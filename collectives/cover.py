@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Spread, Strategy, register_strategy
+from sparsecomm.collectives.strategy import MANY, Schedule, Spread, Strategy, register_strategy, up_to
 from sparsecomm.cover import ServedBy, node_cover
 from sparsecomm.pattern import Remote, patterns_of
 from sparsecomm.table import Router
@@ -32,4 +32,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return cover_schedule(node_cover(remote, topology, router), remote, topology, router, hierarchical_copies)
 
 
-COVER = register_strategy(Strategy("cover", _schedule, row_mode=True))
+COVER = register_strategy(Strategy("cover", _schedule, up_to(MANY), row_mode=True))

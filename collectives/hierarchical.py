@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsecomm.collectives.copies import Copies, outermost_first
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
+from sparsecomm.collectives.strategy import MANY, Schedule, Strategy, register_strategy, up_to
 from sparsecomm.pattern import Pattern, Remote
 from sparsecomm.table import Router, Table
 from sparsecomm.topology import Topology
@@ -77,4 +77,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return Schedule(gather, Copies.none(Pattern.empty(remote.layouts.rows)), remote.nonzeros.rank)
 
 
-HIERARCHICAL = register_strategy(Strategy("hierarchical", _schedule))
+HIERARCHICAL = register_strategy(Strategy("hierarchical", _schedule, up_to(MANY)))

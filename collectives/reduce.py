@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparsecomm.collectives.copies import Copies
 from sparsecomm.collectives.hierarchical import hierarchical_copies
-from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
+from sparsecomm.collectives.strategy import MANY, Schedule, Strategy, register_strategy, up_to
 from sparsecomm.pattern import Pattern, Remote
 from sparsecomm.table import Router
 from sparsecomm.topology import Topology
@@ -15,4 +15,4 @@ def _schedule(remote: Remote, topology: Topology, router: Router) -> Schedule:
     return Schedule(Copies.none(Pattern.empty(remote.layouts.cols)), scatter, remote.nonzeros["col_rank"])
 
 
-REDUCE = register_strategy(Strategy("reduce", _schedule, row_mode=True))
+REDUCE = register_strategy(Strategy("reduce", _schedule, up_to(MANY), row_mode=True))

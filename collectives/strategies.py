@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sparsecomm.collectives.strategy import Strategy, get_strategy, strategy_names
 from sparsecomm.cost import CostModel, Estimate
@@ -12,6 +13,14 @@ from sparsecomm.product import Product
 from sparsecomm.table import Offline, Router
 from sparsecomm.topology import Topology
 from sparsecomm.volume import Volume
+
+PLAIN: Final = "direct"
+WORTH_IT: Final = 0.9
+"""What the time of another strategy over that of the plain exchange must not exceed for `auto` to take it.
+
+Predictions cannot tell smaller gains: where they promised a few per cent, products of meshes took 7 to 8 % longer on a
+virtual cluster (benchmarks/README.md), because a rank that hands rows on may be busy when they come.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,8 @@ def fitting(
 def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto", *, row_mode: bool = True) -> Strategy:
     """Return the strategy asked for; `auto` is the one predicted fastest, the first registered where they tie.
 
+    The plain exchange is kept unless the fastest is predicted to take at most `WORTH_IT` times as long.
+
     Without `row_mode` it must form all products at the owner of the row: values that change at every step would have to
     move to anybody else at every step.
 
@@ -106,7 +117,7 @@ def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto", *, ro
         InputError: there is no strategy of that name, or it needs the row mode that is off.
     """
     if strategy == "auto":
-        return min(allowed(found, row_mode).values(), key=lambda candidate: candidate.estimate.total_s).strategy
+        return _fastest(allowed(found, row_mode)).strategy
     chosen = get_strategy(strategy)
     if chosen.row_mode and not row_mode:
         raise InputError(
@@ -114,6 +125,12 @@ def choose(found: dict[str, Candidate], strategy: str | Strategy = "auto", *, ro
             "turn it on, or take another strategy"
         )
     return chosen
+
+
+def _fastest(found: dict[str, Candidate]) -> Candidate:
+    best, plain = min(found.values(), key=lambda candidate: candidate.estimate.total_s), found.get(PLAIN)
+    kept = plain and plain.estimate.total_s * WORTH_IT < best.estimate.total_s
+    return plain if plain and kept else best
 
 
 def make_product(
@@ -131,7 +148,7 @@ def make_product(
     Args:
         remote: the remote nonzeros of the whole matrix.
         topology: the machine; it must have as many ranks as the layouts of `remote`.
-        strategy: a name, a `Strategy`, or `auto` for the least predicted time.
+        strategy: a name, a `Strategy`, or `auto`, see `choose`.
         width: columns of X that `auto` predicts for.
         itemsize: bytes of an entry.
         cost: the model that predicts; the postal model of `topology` by default.

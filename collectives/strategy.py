@@ -38,6 +38,9 @@ Spread = Callable[[Pattern, Topology, Router], Copies]
 """Schedules the ghosts of a pattern."""
 
 
+MANY: Final = 30_000_000
+"""Remote nonzeros beyond which striped strategies stand for those that send the same network rows in owner's lanes."""
+
 TooMuch = Callable[[Remote, Topology, Router], str | None]
 
 

@@ -123,6 +123,13 @@ def test_json_of_plan() -> None:
     assert report["partition"]["imbalance"]["node_nnz"] == pytest.approx(nodes.max() / nodes.mean(), abs=1e-6)
 
 
+def best_of(entries: dict[str, Any]) -> str:
+    """Return the entry with the least time, `direct` unless that takes at least a tenth less."""
+    best = min(entries, key=lambda name: entries[name]["predicted_s"])
+    kept = "direct" in entries and entries[best]["predicted_s"] > 0.9 * entries["direct"]["predicted_s"]
+    return "direct" if kept else best
+
+
 def test_plans_that_a_rank_can_hold() -> None:
     command = ("plan", "rmat:9:6", "-t", "uniform:4x2")
     free = {name: entry for name, entry in sparsecomm(*command, "--json").json["strategies"].items() if entry}
@@ -132,7 +139,7 @@ def test_plans_that_a_rank_can_hold() -> None:
     case = sparsecomm(*command, "--what-if", "--memory", most, "--json").json["cases"][0]
     for found in (report, case):
         assert {name for name, entry in found["strategies"].items() if entry} == set(fit) < set(free)
-        assert found["chosen"] == min(fit, key=lambda name: fit[name]["predicted_s"])
+        assert found["chosen"] == best_of(fit)
         assert f"more than the {most:,} allowed" in found["not_counted"]["allgather"]
     assert sparsecomm(*command, "--memory", most).rc == 0
     for words in (("-s", "allgather", "--memory", most), ("--memory", "1K"), ("--memory", "much")):
@@ -156,8 +163,7 @@ def test_volumes_of_plan_by_brute_force() -> None:
     for entry in filter(None, report["strategies"].values()):
         assert sum(entry["predicted_parts_s"].values()) == pytest.approx(entry["predicted_s"])
         assert entry["predicted_parts_s"][entry["limit"]] == max(entry["predicted_parts_s"].values())
-    predicted = {name: entry["predicted_s"] for name, entry in report["strategies"].items() if entry}
-    assert predicted[report["chosen"]] == min(predicted.values())
+    assert report["chosen"] == best_of({name: entry for name, entry in report["strategies"].items() if entry})
     assert report["two_party_minimum"]["network"] >= report["lower_bound"]["network"] > 0
 
 

@@ -221,7 +221,7 @@ def test_order_does_not_depend_on_what_was_imported_first() -> None:
 
 
 @EVERY
-def test_auto_is_the_least_predicted(case: Case) -> None:
+def test_auto_is_the_least_predicted_unless_it_gains_little(case: Case) -> None:
     topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
     found = candidates(remote, topology, width=32, itemsize=8)
     predicted = {
@@ -230,7 +230,11 @@ def test_auto_is_the_least_predicted(case: Case) -> None:
     assert {name: candidate.estimate.total_s for name, candidate in found.items()} == predicted
     least = min(predicted.values())
     chosen = choose(found).name
-    assert chosen == next(name for name in predicted if predicted[name] == least)
+    fastest = next(name for name in predicted if predicted[name] == least)
+    assert chosen == ("direct" if least > 0.9 * predicted["direct"] else fastest)
+    del found["direct"]
+    least = min(predicted[name] for name in found)
+    assert choose(found).name == next(name for name in found if predicted[name] == least)
     assert make_product(remote, topology, width=32, itemsize=8).strategy == chosen
     assert choose(found, "reduce").name == "reduce"
     with pytest.raises(InputError, match="sideways"):
