@@ -32,12 +32,12 @@ class Sliced:
     @staticmethod
     def suits(matrix: csr_array[Any]) -> bool:
         """Say whether this processor gathers by AVX-512, and 32 bits number the rows and columns."""
-        from sparsecomm.kernels.loops import vector_unit
+        from sparsecomm.kernels.form import vector_unit
 
         return vector_unit()[0] == _REGISTER_BYTES and max(matrix.shape) < 2**31
 
     def __init__(self, matrix: csr_array[Any]) -> None:
-        from sparsecomm.kernels.loops import slice_rows
+        from sparsecomm.kernels.slice_loops import slice_rows
 
         self._loop = slice_rows
         self._lanes, rows = _REGISTER_BYTES // matrix.dtype.itemsize, matrix.shape[0]
@@ -62,7 +62,7 @@ class Sliced:
         self._starts = np.concatenate([[0], np.cumsum(by_slice.max(axis=1), dtype=np.int64)]) * self._lanes
 
     def _filled(self, matrix: csr_array[Any], entries: Dense) -> Dense:
-        from sparsecomm.kernels.loops import fill_slices
+        from sparsecomm.kernels.slice_loops import fill_slices
 
         result = np.zeros(int(self._starts[-1]), entries.dtype)
         fill_slices(matrix.indptr, self._place, self._lanes, entries, result)

@@ -127,7 +127,8 @@ class Structured:
         return result
 
     def _run(self, x: Dense, out: Dense, threads: int) -> None:
-        from sparsecomm.kernels.loops import Form, structured_rows
+        from sparsecomm.kernels.form import Form
+        from sparsecomm.kernels.loops import structured_rows
 
         form = Form.of(x.shape[1], x.itemsize)
         group = _SHARED if self.v else self.m

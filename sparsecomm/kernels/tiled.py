@@ -174,7 +174,8 @@ class Tiled:
         return row_bias[first:last], column_bias, x.dtype.type(epilogue.lower), x.dtype.type(epilogue.upper)
 
     def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, finish: bool) -> _Walk:
-        from sparsecomm.kernels.loops import Form, gather_rows
+        from sparsecomm.kernels.form import Form
+        from sparsecomm.kernels.loops import gather_rows
 
         indptr, width = self.matrix.indptr[first : last + 1], x.shape[1]
         threads = useful_threads(int(indptr[-1] - indptr[0]), width, self.threads)
@@ -190,7 +191,8 @@ class Tiled:
         return _Walk(indptr, threads, tuple(parts))
 
     def _scatter_walk(self, x: Dense) -> _Walk:
-        from sparsecomm.kernels.loops import Form, scatter_rows
+        from sparsecomm.kernels.form import Form
+        from sparsecomm.kernels.loops import scatter_rows
 
         rows, width = self.matrix.shape[0], x.shape[1]
         threads = min(useful_threads(self.nnz, width, self.threads), -(-width // 16))
