@@ -40,6 +40,10 @@ class Dispatch:
         wire_dtype: what rows are rounded to on their way, one for all levels or one for each.
         spread: schedules the rows that travel; by default one level of the topology after the other.
 
+    Attributes:
+        call: which `fetch`, counted from 1, made the plan that there is.
+        requests: (num_requests,) int64 rows of that call.
+
     Raises:
         InputError: on all ranks, when an argument is out of range or the numbers of ranks differ.
 
@@ -74,6 +78,7 @@ class Dispatch:
             num_levels=topology.num_levels,
         )
         self._set_requests(none)
+        self.call = self._num_calls = 0
 
     def __enter__(self) -> Dispatch:
         return self
@@ -84,6 +89,16 @@ class Dispatch:
 
     def __repr__(self) -> str:
         return f"Dispatch(num_rows={self.layout.num_rows}, topology={self.topology.name!r}, {self._exchange!r})"
+
+    @property
+    def num_own(self) -> int:
+        """Rows that this rank owns."""
+        return self._exchange.plan.num_own
+
+    @property
+    def width(self) -> int:
+        """Columns of the rows."""
+        return self._exchange.width
 
     @property
     def executed(self) -> Executed:
@@ -127,14 +142,35 @@ class Dispatch:
         Note: Collective over comm.
         """
         agreed(self._transport, lambda: self._check_fetch(x, rows))
-        rank = np.full(rows.size, self._transport.rank, dtype=np.int32)
-        self._exchange.replan(Pattern.of_requests(rank, rows, self.layout), self.topology, self._spread)
-        self._set_requests(rows)
-        pending = self._exchange.start(x)
-        found = np.empty((rows.size, self._exchange.width), dtype=self._exchange.dtype)
-        found[self._is_own] = x[self._place[self._is_own]]
-        found[~self._is_own] = pending.wait()[self._place[~self._is_own]]
-        return found
+        self._plan(rows)
+        self._num_calls += 1
+        self.call = self._num_calls
+        return self._fetch(x)
+
+    def fetch_again(self, x: Rows) -> Rows:
+        """Return what the last `fetch` would return for another `x`, without planning.
+
+        Raises:
+            InputError: on all ranks, when `x` of one does not fit.
+
+        Note: Collective over comm.
+        """
+        agreed(self._transport, lambda: self._check_block(x, self.num_own, "own"))
+        return self._fetch(x)
+
+    def go_back(self, call: int, rows: IntGlobal) -> None:
+        """Make the requests of an earlier `fetch` the last ones, planning them again; nothing to do if they are.
+
+        Args:
+            call: the value of `call` after that `fetch`, the same on all ranks.
+            rows: what this rank gave it.
+
+        Note: Collective over comm.
+        """
+        if call != self.call:
+            agreed(self._transport, lambda: self._check_rows(rows))
+            self._plan(rows)
+            self.call = call
 
     def combine(self, answers: Rows, weights: npt.NDArray[Any] | None = None) -> Rows:
         """Return for every own row the sum, over all ranks, of the answers to the requests for it.
@@ -159,7 +195,7 @@ class Dispatch:
         partials = exchange.partials_buffer()
         self._to_ghosts.multiply(answers, partials)
         pending = exchange.start_reverse(partials)
-        sums = np.empty((exchange.plan.num_own, exchange.width), dtype=exchange.dtype)
+        sums = np.empty((self.num_own, exchange.width), dtype=exchange.dtype)
         self._to_own.multiply(answers, sums)
         return pending.wait(sums)
 
@@ -171,9 +207,21 @@ class Dispatch:
         self._exchange.close()
         self._transport.close()
 
+    def _plan(self, rows: IntGlobal) -> None:
+        rank = np.full(rows.size, self._transport.rank, dtype=np.int32)
+        self._exchange.replan(Pattern.of_requests(rank, rows, self.layout), self.topology, self._spread)
+        self._set_requests(rows)
+
+    def _fetch(self, x: Rows) -> Rows:
+        pending = self._exchange.start(x)
+        found = np.empty((self._is_own.size, self._exchange.width), dtype=self._exchange.dtype)
+        found[self._is_own] = x[self._place[self._is_own]]
+        found[~self._is_own] = pending.wait()[self._place[~self._is_own]]
+        return found
+
     def _set_requests(self, rows: IntGlobal) -> None:
         """Find the place of every request among the own or the ghost rows, and the transpose of that."""
-        plan = self._exchange.plan
+        plan, self.requests = self._exchange.plan, rows.copy()
         self._is_own: Bools = (rows >= plan.start) & (rows < plan.start + plan.num_own)
         self._place = np.where(self._is_own, rows - plan.start, np.searchsorted(plan.ghost_rows, rows))
         self._to_own = self._transposed(np.flatnonzero(self._is_own), plan.num_own)
@@ -195,7 +243,7 @@ class Dispatch:
 
     def _check_fetch(self, x: Rows, rows: IntGlobal) -> None:
         self._check_rows(rows)
-        self._check_block(x, self._exchange.plan.num_own, "own")
+        self._check_block(x, self.num_own, "own")
 
     def _check_combine(self, answers: Rows, weights: npt.NDArray[Any] | None) -> None:
         num_requests = self._is_own.size

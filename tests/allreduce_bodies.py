@@ -7,6 +7,7 @@ import pytest
 
 from sparsecomm.collectives.sign_allreduce import SignAllreduce
 from sparsecomm.collectives.sum_allreduce import MaskedAllreduce, SumAllreduce
+from sparsecomm.collectives.topk_allreduce import TopKAllreduce
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError, PlanError
 
@@ -88,4 +89,43 @@ def check_mask(transport: Transport) -> None:
             MaskedAllreduce(transport, np.arange(9) % 3 == transport.rank % 2, np.float32)
 
 
-BODIES = (check_sum, check_sign, check_bytes, check_mask)
+def check_top_k(transport: Transport) -> None:
+    """The largest sums of the largest entries come to all ranks; the others wait, equal ones from the last on."""
+    ranks = transport.num_ranks
+    for size, k, dtype in ((1, 1, np.float32), (40, 7, np.float64), (300, 20, np.float32), (50, 50, np.float64)):
+        allreduce = TopKAllreduce(transport, size, k, dtype)
+        held = np.zeros((ranks, size), dtype=dtype)
+        for seed in range(4):
+            rows = np.random.default_rng([seed, size]).integers(-9, 10, (ranks, size)).astype(dtype)
+            held += rows
+            taken = np.zeros((ranks, size), dtype=bool)
+            for mine, row in zip(taken, held, strict=True):
+                mine[np.argsort(-abs(row), kind="stable")[:k]] = True
+            sums = np.where(taken, held, 0).sum(axis=0)
+            given = np.flatnonzero(taken.any(axis=0))
+            chosen = given[np.argsort(-abs(sums[given]), kind="stable")[:k]]
+            expected = np.zeros(size, dtype=dtype)
+            expected[chosen] = sums[chosen]
+            held[:, chosen] = np.where(taken[:, chosen], 0, held[:, chosen])
+            np.testing.assert_array_equal(allreduce(rows[transport.rank]), expected)
+            np.testing.assert_array_equal(allreduce.held_back, held[transport.rank])
+        allreduce.close()
+    for k, dtype in ((0, np.float32), (9, np.float32), (1, np.int32)):
+        with pytest.raises(InputError, match=r"cannot be taken|must be float32"):
+            TopKAllreduce(transport, 8, k, dtype)
+
+
+def check_top_k_volume(transport: Transport) -> None:
+    """No rank sends more than 3 k + P entries, wherever in the array the large ones are."""
+    ranks, size, k = transport.num_ranks, 5000, 60
+    for place in ("everywhere", "one end", "one rank"):
+        values = np.random.default_rng([1, transport.rank]).standard_normal(size).astype(np.float32)
+        values[:k] *= 1 if place == "everywhere" else 1e3
+        values *= 1e3 if place == "one rank" and transport.rank == 0 else 1
+        allreduce = TopKAllreduce(transport, size, k, np.float32)
+        allreduce(values)
+        assert allreduce.bytes_sent <= (3 * k + ranks) * 8, place
+        allreduce.close()
+
+
+BODIES = (check_sum, check_sign, check_bytes, check_mask, check_top_k, check_top_k_volume)

@@ -20,12 +20,12 @@ EPOCHS = 50
 NODES, FEATURES, CLASSES, SPLITS = 90, 40, 3, 2
 
 
-def write_graph(path: Path) -> str:
+def write_graph(path: Path, density: float = 0.2) -> str:
     """Write a random graph as plain arrays; node 5 has no neighbours."""
     rng = np.random.default_rng(0)
     linked = np.arange(NODES) != 5
     edges = random_array((NODES, NODES), density=0.04, format="csr", rng=rng).toarray() * linked * linked[:, None]
-    adjacency, features = csr_array(edges), random_array((NODES, FEATURES), density=0.2, format="csr", rng=rng)
+    adjacency, features = csr_array(edges), random_array((NODES, FEATURES), density=density, format="csr", rng=rng)
     masks = {f"{name}_masks": rng.random((SPLITS, NODES)) < 0.4 for name in ("train", "val", "test")}
     np.savez(
         path,

@@ -21,12 +21,17 @@ from sparsecomm.apps.torch import (
     MaskedGradients,
     ModelParallelLinear,
     SignGradients,
+    TopKGradients,
+    combine,
+    fetch,
     gather,
     scatter,
     spmm,
     sum_gradients,
 )
 from sparsecomm.apps.torch.arrays import as_array
+from sparsecomm.apps.torch.handles import handle_of
+from sparsecomm.collectives.dispatch import Dispatch
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
 from sparsecomm.layout import Layouts
@@ -177,6 +182,48 @@ def check_linear(transport: Transport) -> None:
     layer.close()
 
 
+def _asked(transport: Transport, num_rows: int, seed: int) -> torch.Tensor:
+    """Draw requests with repeats; those of rank 1 are none."""
+    size = 0 if transport.rank == 1 else 5
+    return torch.from_numpy(np.random.default_rng([seed, transport.rank]).integers(0, num_rows, size))
+
+
+def check_dispatch(transport: Transport) -> None:
+    """Fetched and combined rows have right gradients, first and second, for weights too, after other calls as well."""
+    layout, topology = owners(7, transport.num_ranks, seed=5), topologies(transport.num_ranks)[2]
+    with Dispatch(layout, topology, transport, width=2, dtype=np.float64) as dispatch:
+        rows, own = _asked(transport, layout.num_rows, 0), dispatch.num_own
+        get, num_rows = on_whole(lambda x: fetch(dispatch, x, rows), transport, own, len(rows))
+        assert torch.autograd.gradcheck(get, (drawn((num_rows, 2)),))
+        add, asked = on_whole(lambda y: combine(dispatch, y), transport, len(rows), own)
+        assert torch.autograd.gradcheck(add, (drawn((asked, 2)),))
+        assert torch.autograd.gradgradcheck(add, (drawn((asked, 2)),), (drawn((num_rows, 2)),))
+        mine, total = rows_of(transport, len(rows))
+        answers = drawn((len(rows), 2), seed=transport.rank).detach()
+
+        def weigh(weights: torch.Tensor) -> torch.Tensor:
+            sums = combine(dispatch, answers, Part.apply(weights, mine, transport))
+            return Whole.apply(sums, *rows_of(transport, own), transport)
+
+        assert torch.autograd.gradcheck(weigh, (drawn((total,)),))
+        _check_two_calls(dispatch, transport)
+        with pytest.raises(InputError, match="own rows must be float64"):
+            fetch(dispatch, torch.zeros(own + 1, 2, dtype=torch.float64), rows)
+
+
+def _check_two_calls(dispatch: Dispatch, transport: Transport) -> None:
+    """A backward pass after another call gives what it gives before."""
+    x = drawn((dispatch.num_own, 2), seed=transport.rank)
+    first, second = (_asked(transport, dispatch.layout.num_rows, seed) for seed in (1, 2))
+    (alone,) = torch.autograd.grad((fetch(dispatch, x, first) ** 2).sum(), x)
+    late = (fetch(dispatch, x, first) ** 2).sum()
+    before = dispatch.call
+    fetch(dispatch, x, second)
+    assert dispatch.call == before + 1
+    torch.testing.assert_close(torch.autograd.grad(late, x)[0], alone)
+    assert dispatch.call == before
+
+
 def check_adjoint(transport: Transport) -> None:
     """<S x, y> = <x, S' y> to 1e-12, and at every level a backward pass moves the rows of the forward pass."""
     case = _large(transport.num_ranks)
@@ -222,11 +269,16 @@ def check_gradient_sums(transport: Transport) -> None:
     sign = SignGradients(signs, transport)
     sign()
     assert (signs[0].grad == (1 if ranks % 2 == 0 else -1)).all()
+    few = weights(0.0)[:1]
+    few[0].grad[1, transport.rank % 8] = 4.0
+    largest = TopKGradients(few, 1, transport)
+    largest()
+    assert few[0].grad[1, 0] == few[0].grad.sum() == 4.0 * (-(-ranks // 8))
     kept = weights(1.0)[:1]
     masked = MaskedGradients(kept, [torch.arange(16).reshape(2, 8) == 5], transport)
     masked()
     assert kept[0].grad.sum() == kept[0].grad[0, 5] == ranks
-    for made in (sign, masked):
+    for made in (sign, largest, masked):
         made.allreduce.close()
 
 
@@ -249,9 +301,14 @@ def check_compiled(transport: Transport) -> None:
     exchange, module = GhostExchange.of(matrix), DistSparse(matrix)
     handles = torch.ops.sparsecomm
 
+    rows = _asked(transport, 120, 0)
+    dispatch = Dispatch(case.layouts.rows, case.topology, transport, width=3, dtype=np.float64)
+    asking = handle_of(dispatch)
+
     def step(x: torch.Tensor) -> torch.Tensor:
+        back = handles.combine(handles.fetch(x, rows, asking)[0].sin(), asking)[0]
         ghosts = handles.gather(x, exchange.handle)
-        return module(x.relu()).sin().sum() + (handles.scatter(ghosts * 2, exchange.handle) * x).sum()
+        return (module(x.relu()).sin() * back).sum() + (handles.scatter(ghosts * 2, exchange.handle) * x).sum()
 
     results = []
     for run in (step, torch.compile(step, backend="aot_eager", fullgraph=True)):
@@ -260,8 +317,8 @@ def check_compiled(transport: Transport) -> None:
         loss.backward()
         results.append((loss.detach(), x.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-12)
-    exchange.close()
-    matrix.close()
+    for one in (dispatch, exchange, matrix):
+        one.close()
 
 
 BODIES = (
@@ -269,6 +326,7 @@ BODIES = (
     check_spmm,
     check_values,
     check_linear,
+    check_dispatch,
     check_adjoint,
     check_gradient_sums,
     check_refused,

@@ -75,6 +75,7 @@ def run_gnn(
     from sparsecomm.apps.torch.graph import Graph
     from sparsecomm.apps.torch.models import GraphNet
 
+    begun_with = _peak_memory(transport)
     settings = options.settings
     share = bring_dataset(
         options.dataset, settings, topology, transport, method=options.method, split=options.split, say=say
@@ -89,8 +90,10 @@ def run_gnn(
     say("training")
     lines = [_line(epoch, topology, transport, on_epoch) for epoch in _epochs(options, share, trainer, transport)]
     report = _report(options, share, graph, model, topology, transport)
+    trainer.close()
     graph.close()
-    result = {"best_epoch": trainer.best_epoch, "best": trainer.best_scores, "epochs": lines}
+    memory = {"memory_before_bytes": begun_with, "peak_memory_bytes": _peak_memory(transport)}
+    result = {**memory, "best_epoch": trainer.best_epoch, "best": trainer.best_scores, "epochs": lines}
     return {"schema": "sparsecomm.gnn/1", **report, "input_bytes": _per_level(begun, topology), **result}
 
 
@@ -113,6 +116,10 @@ def check_options(options: GnnOptions) -> None:
                 f"gat weighs whole rows of neighbours, which strategy {options.strategy} does not bring; "
                 f"give auto or one of {', '.join(_GATHERS)}"
             )
+    if options.settings.optimiser == "sign-lion" and options.checkpoint is not None:
+        raise InputError(
+            "with sign-lion ranks have momenta of their own, which a checkpoint does not hold; give lion or no file"
+        )
     if options.checkpoint_every < 1:
         raise InputError(f"a checkpoint every {options.checkpoint_every} epochs cannot be; give at least 1")
     if options.checkpoint is not None and not options.checkpoint.parent.is_dir():
@@ -174,20 +181,24 @@ def _report(
 ) -> Json:
     counts = (share.rows.shape[0], share.rows.nnz)
     loads = Loads(*(transport.collect(np.array([count], dtype=np.int64)) for count in counts))
-    peak = transport.collect(np.array([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024], dtype=np.int64))
     return {
         "dataset": asdict(share.info) | {"split": options.split},
         "topology": topology_json(topology),
         "ranks": transport.num_ranks,
-        "partition": {"method": options.method, "imbalance": loads.imbalance(topology)},
+        "partition": {"method": share.method, "imbalance": loads.imbalance(topology)},
         "strategy": graph.matrix.product.strategy,
         "settings": options.settings.to_json(),
         "score": "roc_auc" if share.info.classes == 2 else "accuracy",
         "orders": model.orders,
         "columns_moved": model.moved,
         "bytes_saved": _saved(options, share, graph, model, topology, transport),
-        "peak_memory_bytes": peak.tolist(),
     }
+
+
+def _peak_memory(transport: Transport) -> list[int]:
+    """Return the largest memory that every rank's process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return [int(one) for one in transport.collect(np.array([peak], dtype=np.int64))]
 
 
 def _saved(

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
+
+OPTIMISERS: Final = ("adam", "lion", "sign-lion")
+"""`lion` moves by the sign of the momentum of the summed gradients; with `sign-lion` ranks vote on signs of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Settings:
         heads: attentions side by side in the hidden layers of `gat`.
         out_heads: attentions averaged in its last layer.
         dropout: share of the inputs of every layer (and of attention) that a training step drops.
-        learning_rate, weight_decay: of Adam; the decay is that of the first layer only where `decay_first`.
+        optimiser: a name of `OPTIMISERS`.
+        learning_rate, weight_decay: of the optimiser; the decay is that of the first layer only where `decay_first`.
         epochs: at most.
         patience: epochs without a lower validation loss before training ends; 0 goes to the end.
         dtype: float32 or float64.
@@ -37,6 +41,7 @@ class Settings:
     heads: int = 8
     out_heads: int = 1
     dropout: float = 0.5
+    optimiser: str = "adam"
     learning_rate: float = 0.01
     weight_decay: float = 5e-4
     decay_first: bool = True
@@ -53,6 +58,8 @@ class Settings:
             raise InputError(f"{low[0]} {getattr(self, low[0])} is too small; give at least {whole[low[0]]}")
         if self.model not in MODELS:
             raise InputError(f"unknown model {self.model!r}; give one of {', '.join(MODELS)}")
+        if self.optimiser not in OPTIMISERS:
+            raise InputError(f"unknown optimiser {self.optimiser!r}; give one of {', '.join(OPTIMISERS)}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout {self.dropout} is not a share; give a number from 0 to below 1")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -110,14 +117,34 @@ def operator_of(model: str, adjacency: csr_array[Any], dtype: npt.DTypeLike) -> 
         adjacency: (n, n) ones without self-loops.
         dtype: of the result.
     """
-    matrix: csr_array[Any] = csr_array(adjacency.astype(dtype))
+    degrees = np.diff(adjacency.indptr)
+    return operator_rows(model, adjacency, 0, degrees[adjacency.indices], dtype)
+
+
+def operator_rows(
+    model: str, adjacency: csr_array[Any], first: int, degrees: npt.NDArray[Any], dtype: npt.DTypeLike
+) -> csr_array[Any]:
+    """Return some rows of what a model multiplies features with; see `operator_of`.
+
+    Args:
+        model: a name of `MODELS`.
+        adjacency: (m, n) ones without self-loops, rows `first .. first + m - 1` of all.
+        first: the first of them.
+        degrees: (nnz,) neighbours of the node of every column entry, in CSR order.
+        dtype: of the result.
+    """
+    own = np.diff(adjacency.indptr)
+    # Degrees with the self-loop, of the column of every entry: the smallest is 1, so that none vanishes in a sum.
+    matrix = csr_array((degrees + 1.0, adjacency.indices, adjacency.indptr), shape=adjacency.shape)
     if model in ("gcn", "gat"):
-        matrix = csr_array(matrix + csr_array(eye_array(matrix.shape[0], dtype=matrix.dtype)))
+        places = first + np.arange(own.size), np.arange(own.size + 1)
+        matrix = csr_array(matrix + csr_array((own + 1.0, *places), shape=matrix.shape))
     matrix.sort_indices()
-    degrees = np.diff(matrix.indptr)
-    row = np.repeat(np.arange(matrix.shape[0]), degrees)
     if model == "gcn":
-        matrix.data = (1 / np.sqrt(degrees[row] * degrees[matrix.indices])).astype(dtype)
+        row = np.repeat(own + 1, np.diff(matrix.indptr))
+        matrix.data = (1 / np.sqrt(row * matrix.data)).astype(dtype)
     elif model == "sage":
-        matrix.data = (1 / degrees[row]).astype(dtype)
+        matrix.data = (1 / np.repeat(own, own)).astype(dtype)
+    else:
+        matrix.data = np.ones(matrix.nnz, dtype=dtype)
     return matrix

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.gnn.dataset import Dataset
+from sparsecomm.apps.gnn.info import DatasetInfo, Nodes
 from sparsecomm.apps.gnn.read import read_dataset
-from sparsecomm.apps.gnn.settings import Settings, operator_of
+from sparsecomm.apps.gnn.settings import Settings, operator_of, operator_rows
+from sparsecomm.apps.gnn.shards import (
+    SPLITS,
+    is_graph,
+    load_adjacency,
+    load_features,
+    load_graph_header,
+    load_graph_layouts,
+    load_nodes,
+)
 from sparsecomm.apps.job import bcast_layouts, on_all, on_root, scatter_rows
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.whole import distribute
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
-from sparsecomm.io.fingerprint import matrix_fingerprint
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.matrix_store import renumber
 from sparsecomm.partition.registry import partition_matrix
 from sparsecomm.partition.request import Request
 from sparsecomm.topology import Topology
-from sparsecomm.typing import Bools, IntGlobal
-
-_SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """A data set as reports and checkpoints name it; `fingerprint` is of its edges in original numbering."""
-
-    name: str
-    nodes: int
-    edges: int
-    features: int
-    classes: int
-    splits: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Nodes:
-    """What this rank knows of its own nodes: (n,) int64 labels and (n,) masks of one split."""
-
-    labels: IntGlobal
-    train: Bools
-    val: Bools
-    test: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +44,7 @@ class GraphShare:
         features: (own nodes, f).
         nodes: labels and masks of the own ones.
         layouts: who owns the nodes.
+        method: how they were partitioned.
     """
 
     info: DatasetInfo
@@ -67,6 +52,7 @@ class GraphShare:
     features: csr_array[Any]
     nodes: Nodes
     layouts: Layouts
+    method: str
 
 
 def bring_dataset(
@@ -79,14 +65,14 @@ def bring_dataset(
     split: int = 0,
     say: Say = quiet,
 ) -> GraphShare:
-    """Read a data set on rank 0, partition its nodes, and hand them out.
+    """Read a data set on rank 0, partition its nodes, and hand them out; of a graph directory each rank reads its part.
 
     Args:
-        spec: see `read_dataset`.
+        spec: see `read_dataset`, or a graph directory.
         settings: whose model says what the matrix is; splits that are drawn come from its seed.
         topology: of the job.
         transport: over its ranks.
-        method: of the partition.
+        method: of the partition; that of a graph directory is what it was cut by.
         split: which of the masks.
         say: told of every step that begins.
 
@@ -95,9 +81,11 @@ def bring_dataset(
 
     Note: Collective over comm.
     """
+    if on_all(transport, lambda: is_graph(spec)):
+        return _from_shards(Path(spec), settings, transport, split, say)
     say(f"reading {spec}")
     dataset = on_root(transport, lambda: read_dataset(spec, seed=settings.seed))
-    info: DatasetInfo = transport.bcast(_info(dataset))  # type: ignore[assignment]  # rank 0 has it, or on_root raised
+    info: DatasetInfo = transport.bcast(DatasetInfo.of(dataset) if dataset else None)  # type: ignore[assignment]  # rank 0 has it, or on_root raised
     on_all(transport, lambda: _check_split(split, info))
     dtype = np.dtype(settings.dtype)
     operator = on_root(transport, lambda: operator_of(settings.model, _given(dataset).adjacency, dtype))
@@ -109,14 +97,21 @@ def bring_dataset(
     columns = Layouts(layouts.rows, Layout.block(info.features, transport.num_ranks))
     features = _handed_out(dataset.features.astype(dtype) if dataset else None, columns, dtype, transport)
     rows = _handed_out(operator, layouts, dtype, transport)
-    return GraphShare(info, rows, features, _nodes(dataset, split, layouts.rows, transport), layouts)
+    return GraphShare(info, rows, features, _nodes(dataset, split, layouts.rows, transport), layouts, method)
 
 
-def _info(dataset: Dataset | None) -> DatasetInfo | None:
-    if dataset is None:
-        return None
-    shape = (dataset.num_nodes, dataset.adjacency.nnz // 2, dataset.features.shape[1], dataset.num_classes)
-    return DatasetInfo(dataset.name, *shape, len(dataset.train), matrix_fingerprint(dataset.adjacency))
+def _from_shards(path: Path, settings: Settings, transport: Transport, split: int, say: Say) -> GraphShare:
+    """Read this rank's part of a graph directory; no rank reads more than that and who owns which node."""
+    rank, dtype = transport.rank, np.dtype(settings.dtype)
+    header, info = on_all(transport, lambda: load_graph_header(path, transport.num_ranks))
+    on_all(transport, lambda: _check_split(split, info))
+    say(f"reading the shards of {path}")
+    layouts = on_all(transport, lambda: load_graph_layouts(path, header))
+    adjacency, degrees = on_all(transport, lambda: load_adjacency(path, layouts, rank))
+    features = on_all(transport, lambda: load_features(path, layouts, rank, info, dtype))
+    nodes = on_all(transport, lambda: load_nodes(path, layouts, rank, info, split))
+    rows = operator_rows(settings.model, adjacency, layouts.rows.own_rows(rank).start, degrees, dtype)
+    return GraphShare(info, rows, features, nodes, layouts, header["method"])
 
 
 def _check_split(split: int, info: DatasetInfo) -> None:
@@ -138,7 +133,7 @@ def _handed_out(
 def _nodes(dataset: Dataset | None, split: int, layout: Layout, transport: Transport) -> Nodes:
     columns = None
     if dataset is not None:
-        masks = [getattr(dataset, name)[split].astype(np.int64) for name in _SPLITS]
+        masks = [getattr(dataset, name)[split].astype(np.int64) for name in SPLITS]
         columns = np.stack([dataset.labels, *masks], axis=1)
     mine = distribute(columns, layout, transport)
-    return Nodes(np.ascontiguousarray(mine[:, 0]), *(mine[:, 1 + i] == 1 for i in range(len(_SPLITS))))
+    return Nodes(np.ascontiguousarray(mine[:, 0]), *(mine[:, 1 + i] == 1 for i in range(len(SPLITS))))

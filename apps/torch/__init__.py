@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from sparsecomm.apps.torch.dispatch import combine, fetch
 from sparsecomm.apps.torch.exchange import GhostExchange, gather, scatter
-from sparsecomm.apps.torch.gradients import MaskedGradients, SignGradients, sum_gradients
+from sparsecomm.apps.torch.gradients import MaskedGradients, SignGradients, TopKGradients, sum_gradients
+from sparsecomm.apps.torch.lion import Lion, SignVotes
 from sparsecomm.apps.torch.modules import DistSparse, ModelParallelLinear, spmm
 
 __all__ = [
     "DistSparse",
     "GhostExchange",
+    "Lion",
     "MaskedGradients",
     "ModelParallelLinear",
     "SignGradients",
+    "SignVotes",
+    "TopKGradients",
+    "combine",
+    "fetch",
     "gather",
     "scatter",
     "spmm",

@@ -10,6 +10,7 @@ import torch
 from sparsecomm.apps.torch.arrays import as_array, as_tensor
 from sparsecomm.collectives.sign_allreduce import SignAllreduce
 from sparsecomm.collectives.sum_allreduce import MaskedAllreduce
+from sparsecomm.collectives.topk_allreduce import TopKAllreduce
 from sparsecomm.collectives.transport.base import Transport
 
 
@@ -68,6 +69,30 @@ class MaskedGradients:
         self._parameters = list(parameters)
         kept = np.concatenate([as_array(mask).reshape(-1) for mask in masks])
         self.allreduce = MaskedAllreduce(transport, kept, as_array(self._parameters[0]).dtype)
+
+    def __call__(self) -> None:
+        """Replace the gradients.
+
+        Note: Collective over comm.
+        """
+        _put(self._parameters, as_tensor(self.allreduce(as_array(_flat(self._parameters)))))
+
+
+class TopKGradients:
+    """Sums the k entries of the gradients that are largest; the others become zero and wait; see `TopKAllreduce`.
+
+    Args:
+        parameters: of one dtype, the same on all ranks, in the same order.
+        k: entries to take of all together.
+        transport: over the ranks.
+
+    Note: Collective over comm.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], k: int, transport: Transport) -> None:
+        self._parameters = list(parameters)
+        size = sum(p.numel() for p in self._parameters)
+        self.allreduce = TopKAllreduce(transport, size, k, as_array(self._parameters[0]).dtype)
 
     def __call__(self) -> None:
         """Replace the gradients.

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array, hstack, vstack
 
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.torch.exchange import GhostExchange
+from sparsecomm.apps.torch.local import is_dense
 from sparsecomm.apps.torch.modules import spmm
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategy import get_strategy
@@ -87,19 +88,26 @@ class Graph:
         """
         return spmm(self.matrix, x)
 
-    def with_ghosts(self, features: csr_array[Any]) -> csr_array[Any]:
-        """Return the rows of own and ghost nodes, given those of the own ones.
+    def with_ghosts(self, features: csr_array[Any]) -> csr_array[Any] | npt.NDArray[Any]:
+        """Return the rows of own and ghost nodes, given those of the own ones; an array, if most entries are not zero.
 
-        A few columns travel at a time: no rank holds a dense block of all features.
+        A few columns travel at a time.
 
         Note: Collective over comm.
         """
-        columns = features.tocsc()
-        parts = []
-        for begin in range(0, features.shape[1], _FETCH_COLUMNS):
-            block = np.ascontiguousarray(columns[:, begin : begin + _FETCH_COLUMNS].toarray())
-            parts.append(csr_array(self.exchange.forward(block)).tocsc())
+        columns, blocks = features.tocsc(), range(0, features.shape[1], _FETCH_COLUMNS)
+        fetched = (self._fetched(columns[:, begin : begin + _FETCH_COLUMNS]) for begin in blocks)
+        if is_dense(features):
+            held = np.empty((len(self.nodes), features.shape[1]), dtype=features.dtype)
+            held[: self.num_own] = features.toarray()
+            for begin, block in zip(blocks, fetched, strict=True):
+                held[self.num_own :, begin : begin + _FETCH_COLUMNS] = block
+            return held
+        parts = [csr_array(block).tocsc() for block in fetched]
         return csr_array(vstack([features, hstack(parts, format="csr")], format="csr"))
+
+    def _fetched(self, columns: Any) -> npt.NDArray[Any]:
+        return self.exchange.forward(np.ascontiguousarray(columns.toarray()))
 
     def close(self) -> None:
         """Free communicators and buffers.

@@ -123,7 +123,7 @@ class GatLayer(nn.Module):
         asked, offered = (z[: self._num_own] * self.query).sum(-1), (z * self.key).sum(-1)
         # Not by brackets: the backward pass of those is many times slower.
         scores = asked.index_select(0, self._row) + offered.index_select(0, self._col)
-        attention = self._dropped(self._softmax(nn.functional.leaky_relu(scores, 0.2)), step)
+        attention = self._coins(self._softmax(nn.functional.leaky_relu(scores, 0.2)), step, self._rate)
         y = z.new_zeros(self._num_own, *z.shape[1:]).index_add(
             0, self._row, z.index_select(0, self._col) * attention[..., None]
         )
@@ -136,9 +136,3 @@ class GatLayer(nn.Module):
         most = most.scatter_reduce(0, rows, scores.detach(), "amax", include_self=False)
         parts = (scores - most.index_select(0, self._row)).exp()
         return parts / parts.new_zeros(most.shape).index_add(0, self._row, parts).index_select(0, self._row)
-
-    def _dropped(self, attention: torch.Tensor, step: int | None) -> torch.Tensor:
-        if step is None or self._rate == 0:
-            return attention
-        keep = as_tensor(self._coins.keep(step, self._rate)).reshape(attention.shape)
-        return attention * (keep.to(attention.dtype) / (1 - self._rate))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
@@ -14,7 +13,7 @@ from sparsecomm.apps.torch.arrays import as_tensor
 from sparsecomm.apps.torch.coins import Coins, RowDropout
 from sparsecomm.apps.torch.exchange import gather
 from sparsecomm.apps.torch.graph import Graph
-from sparsecomm.apps.torch.local import LocalMatrix
+from sparsecomm.apps.torch.local import LocalMatrix, local_matrix
 
 Pair = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -35,12 +34,14 @@ class InputMix:
     def __init__(self, graph: Graph, features: csr_array[Any], order: Order, seed: int, rate: float) -> None:
         self._graph, self._order, self._rate = graph, order, rate
         held = graph.with_ghosts(features) if order == "cached" else features
-        self._features = LocalMatrix(held)
-        rows = np.repeat(graph.nodes[: held.shape[0]], np.diff(held.indptr))
-        self._coins = Coins(seed, rows, held.indices.astype(np.int64)) if rate else None
+        self._features, self._coins = local_matrix(held), None
+        if rate:
+            rows, cols = self._features.entries()
+            self._coins = Coins(seed, graph.nodes[rows], cols)
         self._local = LocalMatrix(graph.local)
         # Without dropout A X itself never changes.
-        self._sums = LocalMatrix(csr_array(graph.local @ held)) if order == "cached" and not rate else None
+        sums: Any = graph.local @ held if order == "cached" and not rate else None
+        self._sums = None if sums is None else local_matrix(sums)
 
     def transformed(self, _: None, weight: torch.Tensor, step: int | None) -> torch.Tensor:
         """Return X W of own and ghost nodes.
@@ -62,9 +63,7 @@ class InputMix:
         """
         num_own, values = self._graph.num_own, self._values(step)
         if self._order == "aggregate":
-            held = self._features.matrix
-            dense = csr_array((values, held.indices, held.indptr), shape=held.shape).toarray()
-            return _mixed_first(self._graph, as_tensor(dense), weight, own_weight)
+            return _mixed_first(self._graph, as_tensor(self._features.dense(values)), weight, own_weight)
         if self._sums is not None:
             own = None if own_weight is None else self._features(own_weight)[:num_own]
             return self._sums(weight), own
@@ -78,8 +77,7 @@ class InputMix:
         values = self._features.values
         if step is None or self._coins is None:
             return values
-        kept = self._coins.keep(step, self._rate)
-        return np.asarray(values * (kept * values.dtype.type(1 / (1 - self._rate))))
+        return self._coins.dropped(values, step, self._rate)
 
 
 class HiddenMix:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparsecomm.apps.gnn.info import Nodes
 from sparsecomm.apps.gnn.score import Score
 from sparsecomm.apps.gnn.settings import Settings
-from sparsecomm.apps.gnn.share import Nodes
 from sparsecomm.apps.torch.arrays import as_tensor
 from sparsecomm.apps.torch.gradients import sum_gradients
 from sparsecomm.apps.torch.graph import Graph
+from sparsecomm.apps.torch.lion import Lion, SignVotes
 from sparsecomm.apps.torch.models import GraphNet
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.typing import IntGlobal
@@ -75,7 +76,9 @@ class Trainer:
         self._train, self._val = (as_tensor(np.flatnonzero(mask)) for mask in masks)
         counts = np.array([mask.sum() for mask in masks], dtype=np.int64)
         self._num_train, self._num_val = np.maximum(transport.reduce(counts, "sum"), 1).tolist()
-        self._optimiser = torch.optim.Adam(_groups(model, settings), lr=settings.learning_rate, foreach=False)
+        size = sum(weight.numel() for weight in model.parameters())
+        self._votes = SignVotes(size, transport) if settings.optimiser == "sign-lion" else None
+        self._optimiser = _optimiser(model, settings, self._votes)
         self.epoch = self.best_epoch = 0
         self.best_loss, self.best_scores = np.inf, dict[str, float]()
 
@@ -114,7 +117,8 @@ class Trainer:
         self._optimiser.zero_grad()
         mine = self._cross_entropy(self._model(self.epoch + 1), self._train) / self._num_train
         mine.backward()
-        sum_gradients(self._model.parameters(), self._transport)
+        if self._votes is None:  # ranks that vote keep their own gradients
+            sum_gradients(self._model.parameters(), self._transport)
         self._optimiser.step()
         return self._sum(mine)
 
@@ -128,6 +132,14 @@ class Trainer:
             loss = self._sum(self._cross_entropy(found, self._val) / self._num_val)
         masks = {name: getattr(self._nodes, name) for name in ("train", "val", "test")}
         return loss, self._score(found.numpy(), self._nodes.labels, masks, self._transport)
+
+    def close(self) -> None:
+        """Free what was made.
+
+        Note: Collective over comm.
+        """
+        if self._votes is not None:
+            self._votes.close()
 
     def state(self) -> State:
         """Return everything that a later run needs to go on as if nothing had happened."""
@@ -155,6 +167,13 @@ class Trainer:
 
     def _sum(self, mine: torch.Tensor) -> float:
         return float(self._transport.reduce(np.array([mine.item()]), "sum")[0])
+
+
+def _optimiser(model: GraphNet, settings: Settings, votes: SignVotes | None) -> torch.optim.Optimizer:
+    groups, rate = _groups(model, settings), settings.learning_rate
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=rate, foreach=False)
+    return Lion(groups, lr=rate, signs=votes or torch.sign)
 
 
 def _groups(model: GraphNet, settings: Settings) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecomm.errors import InputError
 from sparsecomm.launch.in_job import find_topology, ranks_to_start, run_on_ranks
 from sparsecomm.launch.options import Parsers, add_json, add_topology, print_json, reader_may_leave
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser = commands.add_parser("gnn", help="train a graph neural network in the job it is started in, or start ranks")
     parser.add_argument(
-        "dataset", metavar="DATASET", help="DIR/cora for Planetoid files, an .npz, or an edge list with .npy beside it"
+        "dataset",
+        metavar="DATASET",
+        help="DIR/cora (Planetoid), an .npz, an edge list with .npy beside it, or a graph directory",
     )
     parser.add_argument("--model", default="gcn", help="gcn, sage, gin or gat (gcn)")
     _add_settings(parser)
@@ -27,6 +31,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument("-n", "--ranks", type=int, help="start this many ranks here (those of the topology, or 1)")
     parser.add_argument(
         "--transport", choices=["mpi", "local"], default="mpi", help="processes, or threads of one (mpi)"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="do not train: cut the data for the ranks, each reads its part"
     )
     parser.add_argument("--split", type=int, default=0, help="which of the masks of the data set (0)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="write where training stands, as .npz")
@@ -49,8 +56,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dropout", type=float, help="share of the inputs of a layer that training drops (0.5, gat 0.6)"
     )
-    parser.add_argument("--learning-rate", type=float, help="of Adam (0.01, gat 0.005)")
-    parser.add_argument("--weight-decay", type=float, help="of Adam (5e-4)")
+    parser.add_argument("--optimiser", help="adam, lion or sign-lion, whose ranks send one bit a weight (adam)")
+    parser.add_argument("--learning-rate", type=float, help="of the optimiser (0.01, gat 0.005)")
+    parser.add_argument("--weight-decay", type=float, help="of the optimiser (5e-4)")
     parser.add_argument("--patience", type=int, help="epochs without a lower validation loss; 0 for all (0, gat 100)")
     parser.add_argument("--dtype", choices=["float32", "float64"], help="of features and weights (float32)")
     parser.add_argument("--seed", type=int, help="of weights, dropout and drawn splits (0)")
@@ -60,13 +68,33 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 _SETTINGS = (
-    "epochs", "layers", "hidden", "heads", "out_heads", "dropout", "learning_rate", "weight_decay", "patience", "dtype",
-    "seed", "cache",
+    "epochs", "layers", "hidden", "heads", "out_heads", "dropout", "optimiser", "learning_rate", "weight_decay",
+    "patience", "dtype", "seed", "cache",
 )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.output is not None:
+        return _cut(args)
     return run_on_ranks(args, _check, _work, _print)
+
+
+def _cut(args: argparse.Namespace) -> int:
+    """Write a graph directory, in this process."""
+    from sparsecomm.apps.gnn.cut import cut_dataset
+    from sparsecomm.launch.world import env_size
+    from sparsecomm.topology import Topology
+
+    if env_size(os.environ) is not None:
+        raise InputError("-o works in one process; run it without a launcher, and give the ranks with -n or -t")
+    num_ranks, settings = _check(args), _options(args).settings
+    topology = Topology.parse(args.topology or f"uniform:1x{num_ranks}")
+    report = cut_dataset(args.dataset, args.output, settings, topology, args.partition)
+    if args.json:
+        print_json(report)
+    else:
+        print(f"{report['dataset']['name']}: {report['dataset']['nodes']} nodes for {num_ranks} ranks in {args.output}")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:

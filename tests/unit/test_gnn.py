@@ -45,6 +45,30 @@ def test_models_equal_dense_references(model: str, ranks: int, graph: str) -> No
         np.testing.assert_allclose(found, reference(graph, settings), rtol=1e-10, err_msg=f"{layers} layers")
 
 
+@pytest.mark.parametrize("model", ["gcn", "gin"])
+def test_dense_features(model: str, tmp_path: Path) -> None:
+    """Features that are mostly not zero are multiplied as dense ones, and dropped alike."""
+    path = write_graph(tmp_path / "dense.npz", density=0.6)
+    for cache_input in (True, False):
+        settings = settings_of(model, **{**plain(), "epochs": 8, "cache": cache_input, "hidden": 8})
+        found = losses(train(path, settings, 3, method="random"))
+        np.testing.assert_allclose(found, reference(path, settings), rtol=1e-10)
+        alone, spread = (
+            train(path, replace(settings, dropout=0.4), ranks, method=method)
+            for ranks, method in ((1, "block"), (3, "random"))
+        )
+        np.testing.assert_allclose(losses(spread), losses(alone), rtol=1e-10)
+
+
+def test_lion(graph: str) -> None:
+    """Lion learns, on any number of ranks alike; where they vote on signs it learns too."""
+    settings = settings_of("gcn", epochs=30, optimiser="lion", learning_rate=0.01, dtype="float64", dropout=0.0)
+    alone, spread = (losses(train(graph, settings, ranks)) for ranks in (1, 3))
+    np.testing.assert_allclose(spread, alone, rtol=1e-6)
+    voted = losses(train(graph, replace(settings, optimiser="sign-lion"), 3))
+    assert voted[-1, 0] < 0.9 * voted[0, 0]
+
+
 @pytest.mark.parametrize("model", ["gcn", "gat"])
 def test_dropout_knows_nodes_not_ranks(model: str, graph: str) -> None:
     settings = settings_of(model, dtype="float64", epochs=10, dropout=0.5)

@@ -59,6 +59,8 @@ def test_table(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--model", "cnn"], "unknown model 'cnn'; give one of gcn, sage, gin, gat"),
         (["--epochs", "0"], "epochs 0 is too small"),
+        (["--optimiser", "sgd"], "unknown optimiser 'sgd'; give one of adam, lion, sign-lion"),
+        (["--optimiser", "sign-lion", "--checkpoint", "state.npz"], "which a checkpoint does not hold"),
         (["--dropout", "1"], "dropout 1.0 is not a share"),
         (["--model", "gat", "-s", "cover"], "strategy cover does not bring"),
         (["-s", "fast"], "unknown strategy 'fast'"),
@@ -81,6 +83,36 @@ def test_bad_input(
     assert message in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_graph_directory(graph: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A run whose ranks read their parts alone is the run that rank 0 reads for."""
+    words = ["-t", "uniform:2x2", "-p", "random", "--model", "sage", "--split", "1", "--epochs", "4"]
+    folder = str(tmp_path / "cut")
+    assert main(["gnn", graph, *words, "-o", folder, "--json"]) == 0
+    cut = json.loads(capsys.readouterr().out)
+    assert sum(cut["nodes_per_rank"]) == 90
+    whole, parts = (run_json(capsys, data, *words, "--transport", "local") for data in (graph, folder))
+    for report in (whole, parts):
+        for changing in ("memory_before_bytes", "peak_memory_bytes"):
+            del report[changing]
+        for epoch in report["epochs"]:
+            del epoch["seconds"]
+    assert parts == whole
+    for data, more, message in (
+        (folder, ["-n", "3", "-t", "uniform:1x3"], "is cut for 4 ranks, not 3"),
+        (folder, ["-t", "uniform:2x2", "--split", "2"], "split 2 is not one of the 2"),
+        (graph, ["-n", "2", "-o", str(tmp_path)], "was not written by sparsecomm"),
+    ):
+        assert main(["gnn", data, "--transport", "local", *more]) == 2
+        assert message in capsys.readouterr().err
+    for name in ("nodes.degrees.npy", "nodes.train.npy", "features.indptr.npy", "matrix.data.npy"):
+        damaged = Path(folder, "rank_000002", name)
+        kept = damaged.read_bytes()
+        damaged.write_bytes(kept[:-1])
+        assert main(["gnn", folder, "--transport", "local", *words]) == 2
+        assert "cannot be read" in capsys.readouterr().err
+        damaged.write_bytes(kept)
 
 
 def test_missing_data_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
