@@ -46,7 +46,6 @@ def run(args: argparse.Namespace) -> None:
         ours = {
             "auto": Ours(share, settings, "auto", topology, transport),
             "auto, no cache": Ours(share, replace(settings, cache=False), "auto", topology, transport),
-            "direct, no cache": Ours(share, replace(settings, cache=False), "direct", topology, transport),
         }
         by_hand = ByHand(share, settings, ours["auto"].weights())
         steps = {name: one.step for name, one in ours.items()} | {BY_HAND: by_hand.step}

@@ -28,6 +28,7 @@ from sparsecomm.apps.torch import (
     scatter,
     spmm,
     sum_gradients,
+    two_steps,
 )
 from sparsecomm.apps.torch.arrays import as_array
 from sparsecomm.apps.torch.handles import handle_of
@@ -135,6 +136,23 @@ def check_spmm(transport: Transport) -> None:
                 apply, rows = on_whole(lambda x, m=matrix: spmm(m, x), transport, *plans)
                 x = drawn((rows, 2), torch.from_numpy(np.zeros(0, dtype)).dtype)
                 assert torch.autograd.gradcheck(apply, (x,), check_undefined_grad=False)
+
+
+def check_two_steps(transport: Transport) -> None:
+    """H (H' X) is that of the whole H, and so is its gradient."""
+    for dtype in (np.float64, np.complex128):
+        case = small(transport.num_ranks, dtype)
+        dense, rows = torch.from_numpy(case.matrix.toarray()), case.layouts.rows
+        nodes = torch.from_numpy(rows.new_to_old()[rows.own_rows(transport.rank)])
+        whole, factor = drawn((8, 3), dense.dtype), drawn((8, 3), dense.dtype, seed=1).detach()
+        mine = whole.detach()[nodes].requires_grad_()
+        expected = dense @ (dense.mH @ whole)
+        with dist(case, "cover", transport) as matrix:
+            found = two_steps(matrix, mine)
+            torch.testing.assert_close(found, expected[nodes])
+            (found * factor[nodes]).real.sum().backward()
+        (expected * factor).real.sum().backward()
+        torch.testing.assert_close(mine.grad, whole.grad[nodes])
 
 
 def check_values(transport: Transport) -> None:
@@ -324,6 +342,7 @@ def check_compiled(transport: Transport) -> None:
 BODIES = (
     check_gather_and_scatter,
     check_spmm,
+    check_two_steps,
     check_values,
     check_linear,
     check_dispatch,

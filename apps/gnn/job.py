@@ -83,7 +83,8 @@ def run_gnn(
     say("planning")
     strategy = "hierarchical" if settings.model == "gat" and options.strategy == "auto" else options.strategy
     width = min(settings.widths(share.info.features, share.info.classes)[-2:])
-    graph = Graph(share.rows, share.layouts, topology, transport, strategy=strategy, width=width)
+    wire = settings.wire or None
+    graph = Graph(share.rows, share.layouts, topology, transport, strategy=strategy, width=width, wire_dtype=wire)
     model = GraphNet(graph, share.features, share.info.classes, settings)
     begun = _sum(graph.executed.bytes_sent, transport)
     trainer = _trainer(options, share, graph, model, transport)

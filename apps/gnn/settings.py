@@ -15,6 +15,9 @@ OPTIMISERS: Final = ("adam", "lion", "sign-lion")
 """`lion` moves by the sign of the momentum of the summed gradients; with `sign-lion` ranks vote on signs of theirs."""
 
 
+WIRES: Final = ("", "bfloat16", "float16", "int8")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A model and how it is trained.
@@ -33,6 +36,8 @@ class Settings:
         dtype: float32 or float64.
         seed: of weights, dropout, and of splits that are drawn.
         cache: whether features of ghosts may be kept, see `choose_orders`.
+        wire: what rows are rounded to on their way, an approximation; empty sends them as they are.
+        recompute: keep the inputs of layers only, and compute the rest again for the gradients.
     """
 
     model: str = "gcn"
@@ -50,6 +55,8 @@ class Settings:
     dtype: str = "float32"
     seed: int = 0
     cache: bool = True
+    wire: str = ""
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         whole = {"hidden": 1, "layers": 1, "heads": 1, "out_heads": 1, "epochs": 1, "patience": 0, "seed": 0}
@@ -60,6 +67,8 @@ class Settings:
             raise InputError(f"unknown model {self.model!r}; give one of {', '.join(MODELS)}")
         if self.optimiser not in OPTIMISERS:
             raise InputError(f"unknown optimiser {self.optimiser!r}; give one of {', '.join(OPTIMISERS)}")
+        if self.wire not in WIRES:
+            raise InputError(f"unknown wire format {self.wire!r}; give one of {', '.join(WIRES[1:])}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout {self.dropout} is not a share; give a number from 0 to below 1")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):

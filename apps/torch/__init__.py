@@ -6,7 +6,7 @@ from sparsecomm.apps.torch.dispatch import combine, fetch
 from sparsecomm.apps.torch.exchange import GhostExchange, gather, scatter
 from sparsecomm.apps.torch.gradients import MaskedGradients, SignGradients, TopKGradients, sum_gradients
 from sparsecomm.apps.torch.lion import Lion, SignVotes
-from sparsecomm.apps.torch.modules import DistSparse, ModelParallelLinear, spmm
+from sparsecomm.apps.torch.modules import DistSparse, ModelParallelLinear, spmm, two_steps
 
 __all__ = [
     "DistSparse",
@@ -23,4 +23,5 @@ __all__ = [
     "scatter",
     "spmm",
     "sum_gradients",
+    "two_steps",
 ]

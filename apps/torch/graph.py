@@ -16,6 +16,7 @@ from sparsecomm.apps.torch.modules import spmm
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategy import get_strategy
 from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.wire import WireDtype
 from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import RankPlan
@@ -35,6 +36,7 @@ class Graph:
         transport: over its ranks.
         strategy: of the product.
         width: columns that `auto` predicts for.
+        wire_dtype: what rows are rounded to on their way.
 
     Attributes:
         matrix: the product.
@@ -57,13 +59,16 @@ class Graph:
         *,
         strategy: str = "auto",
         width: int = 16,
+        wire_dtype: WireDtype = None,
     ) -> None:
-        self.matrix = DistMatrix.from_rows(rows, layouts, topology, transport, strategy=strategy, width=width)
+        self.matrix = DistMatrix.from_rows(
+            rows, layouts, topology, transport, strategy=strategy, width=width, wire_dtype=wire_dtype
+        )
         plan = self.matrix.product.gather
         if self.matrix.product.scatter.stages:
             remote = Remote.of(rows, layouts, transport.held)
             plan = get_strategy("hierarchical").build_rank(remote, topology, transport).gather
-        self.exchange = GhostExchange(plan, transport, num_levels=topology.num_levels)
+        self.exchange = GhostExchange(plan, transport, num_levels=topology.num_levels, wire_dtype=wire_dtype)
         self.local = _local(rows, plan)
         self.num_own = rows.shape[0]
         own = np.arange(plan.start, plan.start + plan.num_own, dtype=np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from scipy.sparse import csr_array
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsecomm.apps.gnn.orders import Order, choose_orders, moved_widths, pairs
 from sparsecomm.apps.gnn.settings import Settings
@@ -44,6 +45,7 @@ class GraphNet(nn.Module):
         seed, rate = settings.seed, settings.dropout
         hidden = [HiddenMix(graph, order, seed, layer, rate) for layer, order in enumerate(self.orders) if layer]
         self._mixes = [InputMix(graph, features, self.orders[0], seed, rate), *hidden]
+        self._recompute = settings.recompute
         self._activate = nn.functional.elu if settings.model == "gat" else torch.relu
 
     def forward(self, step: int | None) -> torch.Tensor:
@@ -56,8 +58,19 @@ class GraphNet(nn.Module):
         """
         h = None
         for layer, mix in zip(self.layers, self._mixes, strict=True):
-            h = layer(mix, h if h is None else self._activate(h), step)
+            h = self._run(layer, mix, h, step)
         return h
+
+    def _run(
+        self, layer: nn.Module, mix: InputMix | HiddenMix, h: torch.Tensor | None, step: int | None
+    ) -> torch.Tensor:
+        def act(h: torch.Tensor | None) -> torch.Tensor:
+            return layer(mix, h if h is None else self._activate(h), step)
+
+        if not (self._recompute and h is not None and torch.is_grad_enabled()):
+            return act(h)
+        # What is dropped depends on the step alone: no state of a generator is needed to do it again.
+        return checkpoint(act, h, use_reentrant=False, preserve_rng_state=False)
 
 
 def _orders(widths: list[int], settings: Settings) -> list[Order]:

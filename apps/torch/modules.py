@@ -16,16 +16,31 @@ from sparsecomm.layout import Layouts
 from sparsecomm.topology import Topology
 
 
-def spmm(matrix: DistMatrix, x: torch.Tensor) -> torch.Tensor:
+def spmm(matrix: DistMatrix, x: torch.Tensor, *, adjoint: bool = False) -> torch.Tensor:
     """Return this rank's rows of A @ X; the backward pass multiplies by A.H, every plan run the other way.
 
     Args:
         matrix: A; its values are constants here, see `DistSparse` for values that learn.
         x: (num_own_cols, k) or (num_own_cols,) rows on the CPU.
+        adjoint: multiply by A.H, given (num_own_rows, k) rows; the backward pass then multiplies by A.
 
     Note: Collective over comm.
     """
-    return _spmm(x, handle_of(matrix), False)
+    return _spmm(x, handle_of(matrix), adjoint)
+
+
+def two_steps(matrix: DistMatrix, x: torch.Tensor) -> torch.Tensor:
+    """Return this rank's rows of H @ (H.H @ X), the mix of nodes over hyperedges, without ever forming H @ H.H.
+
+    Args:
+        matrix: H, (nodes, hyperedges).
+        x: (num_own_rows, k) or (num_own_rows,) rows of the nodes on the CPU.
+
+    Note: Collective over comm.
+
+    Source: Yadati et al., "HyperGCN", 2019, for the operator; multiplied from the right, rows of hyperedges travel.
+    """
+    return spmm(matrix, spmm(matrix, x, adjoint=True))
 
 
 class DistSparse(torch.nn.Module):

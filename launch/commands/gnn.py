@@ -65,11 +65,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-cache", dest="cache", action="store_const", const=False, help="fetch input features in every epoch"
     )
+    parser.add_argument("--wire-dtype", dest="wire", help="round rows on their way to bfloat16, float16 or int8")
+    parser.add_argument(
+        "--recompute", action="store_const", const=True, help="keep inputs of layers only, compute the rest again"
+    )
 
 
 _SETTINGS = (
     "epochs", "layers", "hidden", "heads", "out_heads", "dropout", "optimiser", "learning_rate", "weight_decay",
-    "patience", "dtype", "seed", "cache",
+    "patience", "dtype", "seed", "cache", "wire", "recompute",
 )  # fmt: skip
 
 

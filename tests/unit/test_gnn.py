@@ -60,6 +60,27 @@ def test_dense_features(model: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(losses(spread), losses(alone), rtol=1e-10)
 
 
+@pytest.mark.parametrize(("model", "more"), [("sage", 1), ("gat", 1.5)])
+def test_recomputed_layers(model: str, more: float, graph: str) -> None:
+    """The same bits; only where gradients need rows of ghosts do these come once more."""
+    settings = settings_of(model, epochs=4, layers=3, hidden=8, heads=2)
+    kept, again = (train(graph, replace(settings, recompute=flag), 3) for flag in (False, True))
+    np.testing.assert_array_equal(losses(again), losses(kept))
+    assert sum(again["epochs"][-1]["rows"].values()) == more * sum(kept["epochs"][-1]["rows"].values())
+
+
+def test_rounded_rows(graph: str) -> None:
+    """Rows that are rounded on their way take fewer bytes; losses stay near, and are those of one rank without them."""
+    settings = settings_of("gcn", **{**plain("float32"), "epochs": 20})
+    whole, alone = train(graph, settings, 3, "direct"), train(graph, replace(settings, wire="int8"), 1)
+    np.testing.assert_allclose(losses(alone), losses(whole), rtol=1e-5)
+    for wire, itemsize in (("bfloat16", 2), ("float16", 2), ("int8", 1 + 4 / 3)):
+        found = train(graph, replace(settings, wire=wire), 3, "direct")
+        np.testing.assert_allclose(losses(found), losses(whole), rtol=0.02)
+        sent, in_full = (sum(report["epochs"][-1]["bytes"].values()) for report in (found, whole))
+        assert sent == round(in_full * itemsize / 4)
+
+
 def test_lion(graph: str) -> None:
     """Lion learns, on any number of ranks alike; where they vote on signs it learns too."""
     settings = settings_of("gcn", epochs=30, optimiser="lion", learning_rate=0.01, dtype="float64", dropout=0.0)

@@ -59,6 +59,7 @@ def test_table(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--model", "cnn"], "unknown model 'cnn'; give one of gcn, sage, gin, gat"),
         (["--epochs", "0"], "epochs 0 is too small"),
+        (["--wire-dtype", "int3"], "unknown wire format 'int3'; give one of bfloat16, float16, int8"),
         (["--optimiser", "sgd"], "unknown optimiser 'sgd'; give one of adam, lion, sign-lion"),
         (["--optimiser", "sign-lion", "--checkpoint", "state.npz"], "which a checkpoint does not hold"),
         (["--dropout", "1"], "dropout 1.0 is not a share"),
