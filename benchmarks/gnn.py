@@ -133,7 +133,8 @@ def _report(results: Json) -> None:
     if not complete:
         return
     print(machine_text(results["machine"]))
-    print("\nms of a training step; the ratio is that of the fastest PyG of the round: median [least, largest]")
+    print("\nms of a training step; PyG with the graph as edges or as a matrix, features sparse or dense; ratios are")
+    print("to the fastest of these in the same round: median [least, largest]")
     names = (*OURS, *PYG)
     print(f"{'':18s}" + "".join(f"{name:>15s}" for name in names) + "".join(f"{f'PyG / {o}':>22s}" for o in OURS))
     for case, rounds in complete.items():

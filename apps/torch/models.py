@@ -44,7 +44,7 @@ class GraphNet(nn.Module):
         self.layers = nn.ModuleList(made)
         seed, rate = settings.seed, settings.dropout
         hidden = [HiddenMix(graph, order, seed, layer, rate) for layer, order in enumerate(self.orders) if layer]
-        self._mixes = [InputMix(graph, features, self.orders[0], seed, rate), *hidden]
+        self._mixes: list[InputMix | HiddenMix] = [InputMix(graph, features, self.orders[0], seed, rate), *hidden]
         self._recompute = settings.recompute
         self._activate = nn.functional.elu if settings.model == "gat" else torch.relu
 
