@@ -297,6 +297,7 @@ class DistMatrix:
                 num_levels=self.topology.num_levels,
                 rounds=self._rounds,
                 name=plan,
+                topology=self.topology,
             )
         return self._exchanges[key]
 

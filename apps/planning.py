@@ -91,10 +91,14 @@ class Planned:
         Raises:
             InputError: `path` exists and is not a directory that this library wrote.
         """
-        info, matrix = self.source.info.to_json(), self.source.matrix
+        info = self.source.info.to_json()
+        return save_product(path, self.product, self.remote(), info, self.source.method, self.report())
+
+    def report(self) -> Json:
+        """Return `to_json` with a picture of the matrix, as reports are made from."""
+        matrix = self.source.matrix
         picture = picture_json(density(matrix, 0, matrix.shape), self.source.layouts, self.product.topology)
-        report = self.to_json() | {"density": picture}
-        return save_product(path, self.product, self.remote(), info, self.source.method, report)
+        return self.to_json() | {"density": picture}
 
 
 def judge_partition(source: Source, topology: Topology, request: Request | None = None) -> Json:

@@ -61,6 +61,7 @@ class Exchange:
             most, so that no rank is sent to by many at once.
         name: of the plan, such as `gather`, for records.
         allocate: gives the memory of rows, such as `sparsecomm.arrays.pinned`; nothing is then shared with other ranks.
+        topology: of the job, for records; None finds it where one is needed.
 
     Raises:
         InputError: an argument is out of range, on any rank.
@@ -90,6 +91,7 @@ class Exchange:
         rounds: bool = False,
         name: str = "",
         allocate: Allocate = host_memory,
+        topology: Topology | None = None,
     ) -> None:
         self.plan, self.depth, self.delta, self.name = plan, depth, delta, name
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
@@ -101,7 +103,7 @@ class Exchange:
 
         self.form = form = agreed(transport, checked)
         check_same(transport, self._facts() | {"rounds": rounds})
-        record_from_environment(transport)
+        record_from_environment(transport, topology)
         agreed(transport, lambda: check_peers(plan, transport, form, depth))
         self._rounds = rounds_of(plan, transport) if rounds else None
         self.fingerprint = fingerprint_of(transport.reduce(np.array([plan.hash()], dtype=np.uint64), "sum"))

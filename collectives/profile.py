@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from sparsecomm.collectives.ranges import VARIABLE as NVTX
+from sparsecomm.collectives.ranges import nvtx_ranges
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.clocks import clock_offset_ns
 from sparsecomm.collectives.transport.open import detect_topology, open_transport
-from sparsecomm.profile import CAPACITY, VARIABLE, Recorder, activate, active, clock
+from sparsecomm.profile import CAPACITY, VARIABLE, Ranges, Recorder, activate, active, clock
 from sparsecomm.profile_store import save_header, save_rank, start_directory
 from sparsecomm.topology import Topology
 
 if TYPE_CHECKING:
     from sparsecomm.collectives.transport.attached import Attached
+
+_LOG: Final = logging.getLogger("sparsecomm")
 
 
 class Profile:
@@ -48,6 +53,7 @@ class Profile:
         *,
         topology: Topology | None = None,
         capacity: int = CAPACITY,
+        nvtx: bool | None = None,
     ) -> Profile:
         """Prepare a recording: make its directory and compare the clocks of all ranks.
 
@@ -56,9 +62,10 @@ class Profile:
             comm: an mpi4py communicator or a transport; None is the world.
             topology: of the job; None finds it.
             capacity: spans kept on each rank, the latest; about 200 bytes each.
+            nvtx: whether NVIDIA's profilers are told as well; None: if `SPARSECOMM_NVTX` is set.
 
         Raises:
-            InputError: on every rank, when the directory cannot be made.
+            InputError: on every rank, when the directory cannot be made, or the package nvtx is asked for and missing.
 
         Note: Collective over comm.
         """
@@ -67,13 +74,16 @@ class Profile:
         run = transport.bcast(secrets.token_hex(8))
         place, num_ranks = Path(path), transport.num_ranks
 
-        def prepare() -> None:
+        def prepare() -> Ranges | None:
+            wanted = bool(os.environ.get(NVTX)) if nvtx is None else nvtx
+            ranges = nvtx_ranges() if wanted else None
             if transport.rank == 0:
                 start_directory(place, run, num_ranks, machine.to_dict())
+            return ranges
 
-        agreed(transport, prepare)
+        recorder = Recorder(transport.rank, num_ranks, capacity, agreed(transport, prepare))
         offset_ns = clock_offset_ns(transport)
-        recorder = Recorder(transport.rank, num_ranks, capacity)
+        _LOG.info("rank %d records to %s, its clock %d ns ahead of that of rank 0", transport.rank, place, offset_ns)
         transport.close()
         return Profile(place, run, recorder, machine, offset_ns)
 
@@ -112,6 +122,8 @@ class Profile:
         """Write the file of this rank and, on rank 0, the header."""
         times = {"clock_offset_ns": self._offset_ns, "began_ns": self._began_ns, "ended_ns": clock()}
         save_rank(self.path, self.run, self.recorder, {"host": socket.gethostname(), **times})
+        kept, made = len(self.recorder.spans), self.recorder.num_spans
+        _LOG.info("rank %d wrote %d of %d spans to %s", self.recorder.rank, kept, made, self.path)
         if self.recorder.rank == 0:
             self.save_report()
 
@@ -122,15 +134,15 @@ class Profile:
         save_header(self.path, header)
 
 
-def record_from_environment(transport: Transport) -> None:
+def record_from_environment(transport: Transport, topology: Topology | None = None) -> None:
     """Record this process from now on if `SPARSECOMM_PROFILE` names a directory and nothing is recorded yet.
 
-    Only ranks that are processes: threads come and go within a program.
+    Only ranks that are processes: threads come and go within a program. Levels are those of `topology`; None finds it.
 
     Note: Collective over comm, where the variable is set.
     """
     path = os.environ.get(VARIABLE)
     if path and active() is None and hasattr(transport, "comm"):
-        profile = Profile.record(path, transport)
+        profile = Profile.record(path, transport, topology=topology)
         activate(profile.recorder)
         atexit.register(profile.save)

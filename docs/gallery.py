@@ -1,7 +1,7 @@
 """Make the pictures of docs/images again: `python docs/gallery.py [MATRIX]`.
 
-A plan for eight nodes of Summit, and a run on a virtual cluster of four nodes, which needs root; elsewhere the run is
-of ranks on this machine. Needs chromium.
+A plan for eight nodes of Summit, one of a larger matrix for 512 of them, which takes minutes, and a run on a virtual
+cluster of four nodes, which needs root; elsewhere the run is of ranks on this machine. Needs chromium.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ sys.path.insert(0, str(DOCS.parent))
 from tests.chromium import Browser  # noqa: E402
 
 BIN: Final = Path(sys.executable).parent
+LARGE: Final = "rmat:20"
 NAME: Final = ["--name", f"gallery{os.getpid()}"]
 
 
@@ -29,14 +30,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        sparsecomm("plan", matrix, "-t", "summit:8", "-o", folder / "plan")
-        sparsecomm("report", folder / "plan", "--html", folder / "plan.html")
+        sparsecomm("plan", matrix, "-t", "summit:8", "--html", folder / "plan.html")
+        sparsecomm("plan", LARGE, "-t", "summit:512", "--html", folder / "large.html")
         run(matrix, folder / "run")
         sparsecomm("report", folder / "run", "--html", folder / "run.html")
         with Browser(1180, 860) as browser:
             shoot(browser, folder / "plan.html", "", "page")
             shoot(browser, folder / "plan.html", "ranks", "ranks")
             shoot(browser, folder / "plan.html", "topology", "topology")
+            shoot(browser, folder / "large.html", "ranks", "large")
             shoot(browser, folder / "run.html", "timeline", "timeline")
 
 

@@ -21,12 +21,14 @@ class EpochLines:
 
     Args:
         topology: whose levels are named.
+        total: epochs at most.
         enabled: whether anything is shown; only rank 0 of a job shows.
         stream: where to; standard error by default.
     """
 
-    def __init__(self, topology: Topology, *, enabled: bool = True, stream: TextIO | None = None) -> None:
-        self._names, self._enabled, self._stream = topology.level_names, enabled, stream or sys.stderr
+    def __init__(self, topology: Topology, total: int, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self._names, self._total = topology.level_names, total
+        self._enabled, self._stream = enabled, stream or sys.stderr
         self._live, self._next_s, self._last, self._shown = self._stream.isatty(), 0.0, "", 0
 
     def __enter__(self) -> EpochLines:
@@ -44,7 +46,7 @@ class EpochLines:
         """Take an epoch and the bytes sent in it by level."""
         if not self._enabled:
             return
-        self._last = _line(epoch, self._names, num_bytes)
+        self._last = _line(epoch, self._total, self._names, num_bytes)
         if self._live or time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _EVERY_S
             self._show(self._last)
@@ -59,10 +61,16 @@ class EpochLines:
         self._stream.flush()
 
 
-def _line(epoch: Epoch, names: list[str], num_bytes: IntGlobal) -> str:
+def _line(epoch: Epoch, total: int, names: list[str], num_bytes: IntGlobal) -> str:
     scores = ", ".join(f"{name} {100 * score:.1f} %" for name, score in epoch.scores.items())
-    moved = ", ".join(f"{name} {size / 1e6:.3f} MB" for name, size in zip(names, num_bytes, strict=True))
-    return f"epoch {epoch.number}: loss {epoch.loss:.4f}, {scores}, {1e3 * epoch.seconds:.1f} ms, {moved}"
+    rates = num_bytes / max(epoch.seconds, 1e-9)
+    moved = ", ".join(
+        f"{name} {size / 1e6:.3f} MB at {rate / 1e6:,.0f} MB/s"
+        for name, size, rate in zip(names, num_bytes, rates, strict=True)
+    )
+    left = f"at most {(total - epoch.number) * epoch.seconds:,.0f} s left"
+    facts = f"loss {epoch.loss:.4f}, {scores}, {1e3 * epoch.seconds:.1f} ms"
+    return f"epoch {epoch.number} of {total}: {facts}, {moved}, {left}"
 
 
 def show_gnn(report: dict[str, Any]) -> None:

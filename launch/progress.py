@@ -62,7 +62,8 @@ class Progress:
     def _show(self) -> None:
         if not self._step:
             return
-        text = f"{self._step} ({time.monotonic() - self._step_begin:.0f} s)"
+        seconds = time.monotonic() - self._step_begin
+        text = f"{self._step} ({seconds:.0f} s)" if seconds >= 1 else self._step
         if self._live:
             self._clear()
             self._stream.write(text)

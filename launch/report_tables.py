@@ -58,6 +58,8 @@ def _show_head(console: Console, report: Json) -> None:
     console.print(f"{topology['name']}: {ranks} on {nodes}, levels {levels}")
     if report["strategy"]:
         console.print(f"strategy {report['strategy']}, X has {report['width']} columns of {report['dtype']}")
+    if report["calibrated"]:
+        console.print(f"predictions and peaks by what was measured on {report['calibrated']}")
     if report["kind"] == "run":
         times = report["products"]
         console.print(f"{counted(times, 'product')} recorded, figures are of one" if times else "figures are of all")

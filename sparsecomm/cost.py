@@ -186,6 +186,10 @@ class CostModel:
 
         return Calibration.load(path or default_path()).model(topology)
 
+    def link(self, level: int) -> Link:
+        """Return what a copy costs at a level."""
+        return Link.of(self.topology.levels[level]) if self.links is None else self.links[level]
+
     def estimate(
         self,
         volume: Volume,
@@ -238,7 +242,7 @@ class CostModel:
         return self.topology.device.memory_Bps if self.memory_Bps is None else self.memory_Bps
 
     def _level(self, volume: Volume, level: int, row_bytes: int) -> LevelTime:
-        link = Link.of(self.topology.levels[level]) if self.links is None else self.links[level]
+        link = self.link(level)
         group = max(int(volume.max_group_in[level]), int(volume.max_group_out[level])) * row_bytes
         rank = int(volume.max_rank_rows[level]) * row_bytes
         port: Literal["rank", "group"] = "rank" if rank / link.rank_Bps >= group / link.group_Bps else "group"

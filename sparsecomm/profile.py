@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 VARIABLE: Final = "SPARSECOMM_PROFILE"
 CAPACITY: Final = 1 << 16  # spans of a rank: a tuple of six small numbers takes about 200 bytes
+_MOST_UNDIGESTED: Final = 1 << 9
 clock: Final = time.perf_counter_ns
+Span = tuple[int, int, int, int, int, int]
+"""Kind, track, index, run, begin and end."""
 
 SEND, RECV = 0, 1
 # Columns of the table of messages of one rank, one row for each message of each track.
@@ -70,6 +73,16 @@ class TrackFacts:
     row_bytes: tuple[int, ...]
 
 
+class Ranges(Protocol):
+    """Tells a profiler of another maker what goes on."""
+
+    def begin(self, name: str) -> object:
+        """Begin a range and return what `end` needs."""
+
+    def end(self, handle: object) -> None:
+        """End a range."""
+
+
 class Track:
     """The messages of one direction of one exchange: how often each moved and what it cost.
 
@@ -81,7 +94,7 @@ class Track:
 
     def __init__(self, recorder: Recorder, facts: TrackFacts, sends: IntGlobal, recvs: IntGlobal) -> None:
         self.recorder, self.facts, self._messages = recorder, facts, (sends, recvs)
-        self._number, self._spans = recorder.num_tracks, recorder.spans
+        self._number, self._later = recorder.num_tracks, recorder.later
         self._count = [[0] * len(side) for side in self._messages]
         self._copy_ns = [[0] * len(side) for side in self._messages]
         self._wait_ns = [[0] * len(side) for side in self._messages]
@@ -89,15 +102,44 @@ class Track:
         self._idle_since = 0  # 0 where the rank is not blocked in a wait for a run of this track
         self._blocked_since = 0
         self.num_runs = self.run_ns = self.blocked_ns = self.drain_ns = 0
+        self._ranges, self._label = recorder.ranges, f"{facts.name} {facts.direction}".strip()
+        self._open_runs: dict[int, object] = {}
+        self._open_wait: object = None
 
     def begin(self) -> int:
         """Return the number of the run that begins."""
         self.num_runs += 1
+        if self._ranges is not None:
+            self._open_runs[self.num_runs - 1] = self._ranges.begin(self._label)
         return self.num_runs - 1
 
     def sent(self, index: int, run: int, began: int, packed: int, num_bytes: int) -> None:
         """A message was packed from `began` to `packed`, and handed to the transport until now."""
-        now = clock()
+        self._later((self._sent, index, run, began, packed, num_bytes, clock()))
+
+    def landed(self, index: int, run: int, num_bytes: int) -> None:
+        """A message has come, just now or while the rank did something else."""
+        self._later((self._landed, index, run, num_bytes, clock()))
+
+    def unpacked(self, index: int, run: int, began: int) -> None:
+        """A message was taken in from `began` until now."""
+        self._later((self._unpacked, index, run, began, clock()))
+
+    def block(self) -> None:
+        """The rank does nothing from now on but wait."""
+        self._later((self._block, clock()))
+        if self._ranges is not None:
+            self._open_wait = self._ranges.begin(f"wait for {self._label}")
+
+    def unblock(self, run: int, began: int) -> None:
+        """A run that began at `began` is complete."""
+        self._later((self._unblock, run, began, clock()))
+        self.recorder.digest_some()
+        if self._ranges is not None:
+            self._ranges.end(self._open_wait)
+            self._ranges.end(self._open_runs.pop(run))
+
+    def _sent(self, index: int, run: int, began: int, packed: int, num_bytes: int, now: int) -> None:
         self._count[SEND][index] += 1
         self._num_bytes[SEND][index] += num_bytes
         self._copy_ns[SEND][index] += packed - began
@@ -106,9 +148,7 @@ class Track:
         self._add(Kind.POST, index, run, packed, now)
         self._go_on_idling(now)
 
-    def landed(self, index: int, run: int, num_bytes: int) -> None:
-        """A message has come, just now or while the rank did something else."""
-        now = clock()
+    def _landed(self, index: int, run: int, num_bytes: int, now: int) -> None:
         self._count[RECV][index] += 1
         self._num_bytes[RECV][index] += num_bytes
         if self._idle_since:
@@ -117,20 +157,15 @@ class Track:
         self._add(Kind.LAND, index, run, now, now)
         self._go_on_idling(now)
 
-    def unpacked(self, index: int, run: int, began: int) -> None:
-        """A message was taken in from `began` until now."""
-        now = clock()
+    def _unpacked(self, index: int, run: int, began: int, now: int) -> None:
         self._copy_ns[RECV][index] += now - began
         self._add(Kind.UNPACK, index, run, began, now)
         self._go_on_idling(now)
 
-    def block(self) -> None:
-        """The rank does nothing from now on but wait."""
-        self._blocked_since = self._idle_since = clock()
+    def _block(self, now: int) -> None:
+        self._blocked_since = self._idle_since = now
 
-    def unblock(self, run: int, began: int) -> None:
-        """A run that began at `began` is complete."""
-        now = clock()
+    def _unblock(self, run: int, began: int, now: int) -> None:
         self.blocked_ns += now - self._blocked_since
         self.run_ns += now - began
         self.drain_ns += now - self._idle_since
@@ -140,10 +175,12 @@ class Track:
 
     def table(self) -> IntGlobal:
         """Return (num_messages, len(COLUMNS)) int64."""
+        self.recorder.digest()
         return np.concatenate([self._side(side) for side in (SEND, RECV)])
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of the track as a whole."""
+        self.recorder.digest()
         totals = {name: getattr(self, name) for name in ("num_runs", "run_ns", "blocked_ns", "drain_ns")}
         return asdict(self.facts) | totals
 
@@ -160,8 +197,7 @@ class Track:
             self._idle_since = now
 
     def _add(self, kind: Kind, index: int, run: int, began: int, ended: int) -> None:
-        self._spans.append((kind, self._number, index, run, began, ended))
-        self.recorder.num_spans += 1
+        self.recorder.keep((kind, self._number, index, run, began, ended))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,21 +234,61 @@ class CountedTrack:
 class Recorder:
     """What one rank records while it is the active one of its thread.
 
+    What happens is only put on a list, and made into totals and spans later, many at a time: code that runs once in a
+    product finds the caches cold, and then costs several times what it costs in a loop.
+
     Args:
         rank, num_ranks: exchanges between other ranks are not recorded.
         capacity: spans that are kept, the latest; totals are kept of all.
+        ranges: are told of products, runs and waits as they begin and end.
     """
 
-    def __init__(self, rank: int, num_ranks: int, capacity: int = CAPACITY) -> None:
-        self.rank, self.num_ranks, self.capacity = rank, num_ranks, capacity
+    def __init__(self, rank: int, num_ranks: int, capacity: int = CAPACITY, ranges: Ranges | None = None) -> None:
+        self.rank, self.num_ranks, self.capacity, self.ranges = rank, num_ranks, capacity, ranges
         self.tracks: list[Track | CountedTrack] = []
-        self.spans: deque[tuple[int, int, int, int, int, int]] = deque(maxlen=capacity)
-        self.num_spans = 0
-        self.products: dict[str, list[int]] = {}  # name -> [its number, times, nanoseconds]
+        self._spans: deque[Span] = deque(maxlen=capacity)
+        self._num_spans = 0
+        self._products: dict[str, list[int]] = {}  # name -> [its number, times, nanoseconds]
+        self._undigested: list[tuple[Any, ...]] = []  # what to call, and with what
+        self.later = self._undigested.append
 
     @property
     def num_tracks(self) -> int:
         return len(self.tracks)
+
+    @property
+    def spans(self) -> deque[Span]:
+        """The latest spans: kind, track, index, run, begin and end in nanoseconds."""
+        self.digest()
+        return self._spans
+
+    @property
+    def num_spans(self) -> int:
+        """How many spans there were."""
+        self.digest()
+        return self._num_spans
+
+    @property
+    def products(self) -> dict[str, list[int]]:
+        """Name of a product -> its number, how often it was made, nanoseconds in all."""
+        self.digest()
+        return self._products
+
+    def digest(self) -> None:
+        """Make what was put on the list into totals and spans."""
+        for call, *arguments in self._undigested:
+            call(*arguments)
+        self._undigested.clear()
+
+    def digest_some(self) -> None:
+        """Do so where the list is long."""
+        if len(self._undigested) >= _MOST_UNDIGESTED:
+            self.digest()
+
+    def keep(self, span: Span) -> None:
+        """Add a span; the oldest goes where there are too many."""
+        self._spans.append(span)
+        self._num_spans += 1
 
     def track(self, facts: TrackFacts, sends: IntGlobal, recvs: IntGlobal) -> Track:
         """Return a new track."""
@@ -226,21 +302,26 @@ class Recorder:
 
     def chunks(self, name: str, steps: Iterator[T]) -> Iterator[T]:
         """Yield what `steps` yields: pieces of a product, whose time is without that of the loop around them."""
+        opened = self.ranges.begin(f"product {name}") if self.ranges else None
         began, spent_ns, mark = clock(), 0, clock()
         for step in steps:
             spent_ns += clock() - mark
             yield step
             mark = clock()
         self.multiplied(name, began, spent_ns + clock() - mark)
+        if self.ranges:
+            self.ranges.end(opened)
 
     def multiplied(self, name: str, began: int, spent_ns: int = 0) -> None:
         """A block was multiplied from `began` until now, and all the time unless `spent_ns` says less."""
-        now = clock()
-        totals = self.products.setdefault(name, [len(self.products), 0, 0])
+        self.later((self._multiplied, name, began, spent_ns, clock()))
+        self.digest_some()
+
+    def _multiplied(self, name: str, began: int, spent_ns: int, now: int) -> None:
+        totals = self._products.setdefault(name, [len(self._products), 0, 0])
         totals[1] += 1
         totals[2] += spent_ns or now - began
-        self.spans.append((Kind.PRODUCT, -1, totals[0], totals[1] - 1, began, now))
-        self.num_spans += 1
+        self.keep((Kind.PRODUCT, -1, totals[0], totals[1] - 1, began, now))
 
 
 class _Timed:
@@ -248,10 +329,14 @@ class _Timed:
         self._recorder, self._name = recorder, name
 
     def __enter__(self) -> None:
+        ranges = self._recorder.ranges
+        self._opened = ranges.begin(f"product {self._name}") if ranges else None
         self._began = clock()
 
     def __exit__(self, *error: object) -> None:
         self._recorder.multiplied(self._name, self._began)
+        if self._recorder.ranges:
+            self._recorder.ranges.end(self._opened)
 
 
 class _Off:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsecomm.plan import Plan
 from sparsecomm.product import Product
-from sparsecomm.table import run_starts
+from sparsecomm.table import distinct, run_starts
 from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, Floats, IntGlobal
 from sparsecomm.volume import Volume
@@ -68,6 +68,11 @@ class Traffic:
         """Return (num_levels,) int64: the sum of `weight` over the messages of each level."""
         return np.bincount(self.level, weight, topology.num_levels).astype(np.int64)
 
+    def stages(self) -> list[tuple[int, int, int]]:
+        """Return (part, stage, level) of every stage that moves anything, ascending."""
+        part, stage, level = (column.tolist() for column in distinct([self.part, self.stage, self.level]))
+        return list(zip(part, stage, level, strict=True))
+
     def volume(self, topology: Topology) -> Volume:
         """Return what `Plan.volume` does, but for the buffers, which messages say nothing of."""
         rows, times = self.all_rows, self.count
@@ -81,7 +86,7 @@ class Traffic:
             _busiest_child(rows_in, topology),
             _busiest_child(rows_out, topology),
             0,
-            np.unique(np.stack([self.part, self.stage]), axis=1).shape[1],
+            distinct([self.part, self.stage])[0].size,
         )
 
 
@@ -93,7 +98,7 @@ def traffic_of(product: Product, row_bytes: int = 1) -> Traffic:
 
 def from_table(table: IntGlobal, row_bytes: int) -> Traffic:
     """Return traffic from (num_messages, 8) int64, the columns of `to_table`, each message sent once."""
-    part, stage, level, src, dst, rows, given, final = table.T
+    part, stage, level, src, dst, rows, given, final = np.ascontiguousarray(table.T)
     return Traffic(part, stage, level, src, dst, rows, given, final, np.ones_like(rows), rows * row_bytes)
 
 

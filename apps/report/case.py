@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsecomm.apps.planning import Planned
 from sparsecomm.apps.summary import Json
+from sparsecomm.calibration import Calibration
+from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.product_store import KIND as PLAN
 from sparsecomm.product_store import load_product, load_product_header, load_report, load_topology, load_traffic
@@ -38,6 +41,7 @@ class Case:
         times: products recorded, 1 for a plan; 0 where the tracks of a run ran unequally often.
         ranks: what each rank recorded.
         lost: ranks whose file cannot be had, and why.
+        calibration: what the machine was measured to do, in place of what the topology says.
     """
 
     path: Path
@@ -49,6 +53,11 @@ class Case:
     times: int
     ranks: list[RankProfile] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    @property
+    def model(self) -> CostModel:
+        return self.calibration.model(self.topology) if self.calibration else CostModel(self.topology)
 
     @property
     def width(self) -> int:
@@ -72,21 +81,26 @@ class Case:
         return not self.lost
 
 
-def load_case(path: Path) -> Case:
-    """Read a plan directory or a profile directory.
+def load_case(path: Path, calibration: Calibration | None = None) -> Case:
+    """Read a plan directory or a profile directory, to be held against what was measured of the machine, if given.
 
     Raises:
         InputError: it is neither, or nothing of it can be read.
     """
     kind = format_of(path)
-    if kind == PLAN:
-        return _load_plan(path)
-    if kind == PROFILE:
-        return _load_run(path)
+    if kind in (PLAN, PROFILE):
+        return replace(_load_plan(path) if kind == PLAN else _load_run(path), calibration=calibration)
     raise InputError(
         f"{path} is no plan or profile directory (its {HEADER} says {kind}); make one with `sparsecomm plan -o DIR` or "
         "`sparsecomm spmm --profile DIR`"
     )
+
+
+def case_of(planned: Planned) -> Case:
+    """Return the case of a plan that was just made, without writing it."""
+    product, row_bytes = planned.product, planned.width * np.dtype(planned.dtype).itemsize
+    name = Path(planned.source.info.name)
+    return Case(name, "plan", product.topology, planned.report(), _PARTS, traffic_of(product, row_bytes), 1)
 
 
 def _load_plan(path: Path) -> Case:

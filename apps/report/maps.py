@@ -89,7 +89,7 @@ def _heat(found: Map) -> Any:
     ticks = np.arange(np.ceil(least), np.floor(np.log10(most)) + 1)
     bar = {"title": "bytes", "tickvals": ticks, "ticktext": [power(tick) for tick in ticks], "outlinewidth": 0}
     what = found.what
-    tip = f"from {what} %{{y}} on<br>to {what} %{{x}} on<br>%{{customdata:,}} bytes<extra></extra>"
+    tip = f"from {what} %{{y:,}} on<br>to {what} %{{x:,}} on<br>%{{customdata:,}} bytes<extra></extra>"
     if found.size == 1:
         tip = tip.replace(" on<", "<")
     return go.Heatmap(

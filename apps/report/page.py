@@ -13,7 +13,8 @@ from sparsecomm import __version__
 from sparsecomm.apps.report.case import Case
 from sparsecomm.apps.report.files import written
 from sparsecomm.apps.report.maps import map_views, matrix_view
-from sparsecomm.apps.report.speeds import speed_views
+from sparsecomm.apps.report.speeds import bandwidth_view
+from sparsecomm.apps.report.timeline import timeline_view
 from sparsecomm.apps.report.transfers import Transfers
 from sparsecomm.apps.report.tree import tree_view
 from sparsecomm.apps.report.volumes import volume_views
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 def views_of(case: Case, report: Json, transfers: Transfers) -> list[View]:
     """Return all figures of a report, in the order of the tabs."""
     volumes = list(volume_views(case, report))
-    found = [*volumes[:1], *map_views(case), *speed_views(case, transfers), *volumes[1:]]
-    return [*found, *tree_view(case), *matrix_view(case)]
+    times = [*bandwidth_view(case, transfers), *timeline_view(case, transfers)]
+    return [*volumes[:1], *map_views(case), *times, *volumes[1:], *tree_view(case), *matrix_view(case)]
 
 
 def write_page(path: Path, case: Case, report: Json, transfers: Transfers) -> int:

@@ -12,7 +12,8 @@ from sparsecomm.apps.report.times import level_times, part_times, stage_times
 from sparsecomm.apps.report.transfers import Transfers, match
 from sparsecomm.apps.report.words import in_words
 from sparsecomm.apps.summary import Json
-from sparsecomm.cost import CostModel, Estimate, imbalance
+from sparsecomm.cost import Estimate, imbalance
+from sparsecomm.table import run_starts, sort_order
 from sparsecomm.traffic import Traffic
 from sparsecomm.typing import IntGlobal
 from sparsecomm.volume import Volume
@@ -31,7 +32,7 @@ def summarise(case: Case, transfers: Transfers | None = None) -> Json:
     """
     transfers = match(case.ranks) if transfers is None else transfers
     volume = case.traffic.volume(case.topology)
-    estimate = CostModel(case.topology).estimate(volume, case.width, case.row_bytes // case.width)
+    estimate = case.model.estimate(volume, case.width, case.row_bytes // case.width)
     report: Json = {
         "schema": SCHEMA,
         "kind": case.kind,
@@ -45,6 +46,7 @@ def summarise(case: Case, transfers: Transfers | None = None) -> Json:
         "dtype": case.dtype,
         "strategy": case.report.get("chosen"),
         "strategies": case.report.get("strategies"),
+        "calibrated": case.calibration.host if case.calibration else None,
         "levels": _levels(case, volume, estimate, transfers),
         "stages": _stages(case, transfers),
         "busiest_ranks": _busiest_ranks(case),
@@ -81,8 +83,8 @@ def _levels(case: Case, volume: Volume, estimate: Estimate, transfers: Transfers
             "imbalance": imbalance(busy[number].astype(np.int64)),
             "max_group_rows": {"in": int(volume.max_group_in[number]), "out": int(volume.max_group_out[number])},
             "message_bytes": _spread(sizes[traffic.level == number]),
-            "latency_s": level.latency_s,
-            "peak_Bps": level.bandwidth_Bps,
+            "latency_s": case.model.link(number).latency_s,
+            "peak_Bps": case.model.link(number).rank_Bps,
             "predicted_s": estimate.levels_s[number],
             "measured": measured.get(number),
         }
@@ -118,9 +120,7 @@ def _stages(case: Case, transfers: Transfers) -> list[Json]:
 
 def stages_of(case: Case) -> list[tuple[int, int, int]]:
     """Return (part, stage, level) of every stage that moves anything, in the order in which they run."""
-    traffic = case.traffic
-    triples = np.unique(np.stack([traffic.part, traffic.stage, traffic.level]), axis=1).T.tolist()
-    return sorted(map(tuple, triples), key=lambda one: (one[0], -one[1] if case.in_reverse(one[0]) else one[1]))
+    return sorted(case.traffic.stages(), key=lambda one: (one[0], -one[1] if case.in_reverse(one[0]) else one[1]))
 
 
 def _busiest_ranks(case: Case) -> list[Json]:
@@ -148,11 +148,13 @@ def _busiest_links(case: Case) -> list[Json]:
     topology, traffic = case.topology, case.traffic
     one = traffic.take(traffic.level == topology.num_levels - 1)
     src, dst = topology.rank_to_node[one.src], topology.rank_to_node[one.dst]
-    keys, place = np.unique(src.astype(np.int64) * topology.num_nodes + dst, return_inverse=True)
-    sums = {name: np.bincount(place, weight) for name, weight in _weights(one).items()}
-    order = np.argsort(-sums["bytes"], kind="stable")[:_SHOWN].tolist() if keys.size else []
+    along = sort_order([src, dst])
+    src, dst = src[along], dst[along]
+    starts = np.flatnonzero(run_starts([src, dst]))
+    sums = {name: np.add.reduceat(weight[along], starts) for name, weight in _weights(one).items()}
+    order = np.argsort(-sums["bytes"], kind="stable")[:_SHOWN].tolist()
     return [
-        {"src_node": int(keys[i] // topology.num_nodes), "dst_node": int(keys[i] % topology.num_nodes)}
+        {"src_node": int(src[starts[i]]), "dst_node": int(dst[starts[i]])}
         | {name: int(values[i]) for name, values in sums.items()}
         for i in order
     ]

@@ -51,7 +51,7 @@ def _strategy_bars(case: Case, found: Json, levels: list[str], chosen: str | Non
     import plotly.graph_objects as go
 
     shown = [f"<b>{name} ★</b>" if name == chosen else name for name in found]
-    opacity = [1.0 if name == chosen else 0.45 for name in found]
+    opacity = [1.0 if name == chosen else 0.5 for name in found]
     colours = level_colours(case.topology.level_names)
     for number, level in enumerate(levels):
         rows = [entry["rows"][level] for entry in found.values()]

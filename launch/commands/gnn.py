@@ -121,9 +121,9 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     from sparsecomm.apps.gnn.job import run_gnn
     from sparsecomm.launch.epochs import EpochLines
 
-    topology = find_topology(args, transport, _check_options)
-    with EpochLines(topology, enabled=transport.rank == 0) as lines:
-        return run_gnn(_options(args), topology, transport, on_epoch=lines)
+    topology, options = find_topology(args, transport, _check_options), _options(args)
+    with EpochLines(topology, options.settings.epochs, enabled=transport.rank == 0) as lines:
+        return run_gnn(options, topology, transport, on_epoch=lines)
 
 
 def _options(args: argparse.Namespace) -> GnnOptions:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsecomm.errors import InputError
 from sparsecomm.launch.options import (
@@ -15,10 +17,14 @@ from sparsecomm.launch.options import (
     add_planning,
     add_topology,
     check_planning,
+    check_writable,
     is_rank_0,
     plan_cache,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from sparsecomm.apps.planning import Planned
 
 
 def add_parser(commands: Parsers) -> argparse.ArgumentParser:
@@ -31,6 +37,7 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument("--memory", metavar="BYTES", help="of a rank, for slots and buffers, such as 2G (no limit)")
     parser.add_argument("--show", choices=["nodes", "stages"], help="also show the rows of every node, or every stage")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the plan, one shard per rank")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page that `report --html` makes of a plan")
     add_json(parser)
     parser.add_argument("--what-if", action="store_true", help="build nothing; compare machines, see docs/what_if.md")
     parser.add_argument(
@@ -52,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     """Predict every case of --what-if."""
-    if args.show or args.output:
-        raise InputError("--what-if builds no plan to show or to write; leave --show and -o out")
+    if args.show or args.output or args.html:
+        raise InputError("--what-if builds no plan to show or to write; leave --show, --html and -o out")
     if args.calibration:
         raise InputError("--what-if predicts for other machines than the one measured; leave --calibration out")
     from sparsecomm.apps.settings import Setting
@@ -101,6 +108,11 @@ def _plan(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_replaceable(args.output, KIND)
+    if args.html is not None:
+        from sparsecomm.apps.report.page import check_plotly
+
+        check_writable(args.html)
+        check_plotly()
     topology, memory_bytes = Topology.parse(args.topology[0]), _memory(args)
     keep_freed_memory()
     with Progress() as say:
@@ -122,6 +134,9 @@ def _plan(args: argparse.Namespace) -> int:
         if args.output is not None:
             say(f"writing {args.output}")
             planned.save(args.output)
+        if args.html is not None:
+            say(f"drawing {args.html}")
+            _draw(args.html, planned)
     if args.json:
         print_json(planned.to_json())
         return 0
@@ -139,3 +154,15 @@ def _memory(args: argparse.Namespace) -> int:
     from sparsecomm.apps.sdnn.memory import parse_bytes
 
     return parse_bytes(args.memory) if args.memory else 0
+
+
+def _draw(path: Path, planned: Planned) -> None:
+    """Write the page of a plan, which need not be written itself: one for a whole machine has many thousand shards."""
+    from sparsecomm.apps.report.case import case_of
+    from sparsecomm.apps.report.page import write_page
+    from sparsecomm.apps.report.summary import summarise
+    from sparsecomm.apps.report.transfers import NONE
+
+    case = case_of(planned)
+    size = write_page(path, case, summarise(case, NONE), NONE)
+    print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)

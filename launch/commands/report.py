@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecomm.launch.options import Parsers, add_json, check_writable, is_rank_0, print_json
+from sparsecomm.launch.options import Parsers, add_calibration, add_json, check_writable, is_rank_0, print_json
 
 if TYPE_CHECKING:
     from sparsecomm.apps.report.case import Case
@@ -28,6 +28,7 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that opens offline in any browser")
     for name, text in _EXPORTS.items():
         parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=text)
+    add_calibration(parser)
     add_json(parser)
     return parser
 
@@ -39,13 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from sparsecomm.apps.report.page import check_plotly, write_page
     from sparsecomm.apps.report.summary import summarise
     from sparsecomm.apps.report.transfers import match
+    from sparsecomm.calibration import Calibration
 
     for path in (args.html, *(getattr(args, name) for name in _EXPORTS)):
         if path is not None:
             check_writable(path)
     if args.html is not None:
         check_plotly()
-    case = load_case(args.directory)
+    case = load_case(args.directory, Calibration.load(args.calibration) if args.calibration else None)
     transfers = match(case.ranks)
     report = summarise(case, transfers)
     if args.html is not None:

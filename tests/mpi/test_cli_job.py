@@ -11,12 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparsecomm.apps.report.case import load_case
+from sparsecomm.io.matrix import read_matrix
 from tests.cli import sparsecomm, without_progress
 from tests.jobs import BIN, Job, mpiexec, run, run_job
 
 MPIS = ["mpich", "openmpi"]
 MTX = "%%MatrixMarket matrix coordinate real general\n"
 MATRIX, MACHINE = "rmat:8:4", "nodes:1,1"
+# Sockets are no level that the job could find by itself.
+PROGRAM = """
+from mpi4py import MPI
+import numpy as np
+import sparsecomm
+A = sparsecomm.read_matrix("rmat:8:4", dtype=np.float32)
+topology, comm = sparsecomm.Topology.parse("socketed.toml"), MPI.COMM_WORLD
+layouts = sparsecomm.partition_rows(A, topology, "block")
+own = layouts.rows.own_rows(comm.rank)
+rows = A[own.start : own.stop]
+with sparsecomm.DistMatrix.from_rows(rows, layouts, topology, comm, strategy="direct") as matrix:
+    for _ in range(3):
+        matrix @ np.ones((len(own), 4), dtype=np.float32)
+"""
+LEVEL = '\n[[levels]]\nname = "{}"\nlatency_s = 1e-6\nbandwidth_Bps = 1e9\n'
 QUICK = ["--repeat", "1", "-k", "3", "--json"]
 
 
@@ -42,6 +59,19 @@ def test_started_by_mpiexec() -> None:
     assert job.rc == 0, job
     report = json.loads(job.stdout)
     assert (report["ranks"], report["partition"]["method"], report["verified"]) == (3, "metis", True)
+
+
+def test_a_program_is_recorded_by_a_variable(tmp_path: Path) -> None:
+    (tmp_path / "socketed.toml").write_text(
+        "tree = [[1, 1]]" + "".join(map(LEVEL.format, ("socket", "node", "network")))
+    )
+    job = run_job(2, ["python", "-c", PROGRAM], env={"SPARSECOMM_PROFILE": "run"}, cwd=tmp_path)
+    assert (job.rc, job.stdout, job.stderr) == (0, "", ""), job
+    case, matrix = load_case(tmp_path / "run"), read_matrix(MATRIX)
+    assert (case.whole, case.times, case.topology.num_levels) == (True, 3, 3)
+    half = matrix.shape[0] // 2
+    ghosts = [matrix[:half, half:], matrix[half:, :half]]
+    assert case.traffic.rows.sum() == sum(np.unique(one.nonzero()[1]).size for one in ghosts)
 
 
 def bad_text(content: str) -> Callable[[Path], Path]:

@@ -146,11 +146,14 @@ def test_lines_on_a_terminal() -> None:
             return True
 
     stream, moved = Terminal(), np.array([1_500_000, 2_000])
-    with EpochLines(Topology.parse("uniform:2x2"), stream=stream) as lines:
+    with EpochLines(Topology.parse("uniform:2x2"), 200, stream=stream) as lines:
         for number in (1, 2):
             lines(Epoch(number, 1.5, 1.6, {"val": 0.5}, 0.01, moved, moved), moved)
     assert stream.getvalue().count("\r") == 2
-    assert stream.getvalue().endswith("epoch 2: loss 1.5000, val 50.0 %, 10.0 ms, node 1.500 MB, network 0.002 MB\n")
+    assert stream.getvalue().endswith(
+        "epoch 2 of 200: loss 1.5000, val 50.0 %, 10.0 ms, node 1.500 MB at 150 MB/s, network 0.002 MB at 0 MB/s, "
+        "at most 2 s left\n"
+    )
 
 
 def test_help_loads_neither_torch_nor_mpi() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,21 +16,20 @@ from sparsecomm.topology import Topology
 from sparsecomm.traffic import Traffic
 from tests.chromium import Browser, chromium
 from tests.cli import sparsecomm
+from tests.page_checks import TABS, check_bars, check_map, check_page, report_of
 
 pytest.importorskip("plotly", reason="no plotly here; `make test` installs it")
 
-TABS = ["levels", "ranks", "nodes", "bandwidth", "timeline", "messages", "flow", "topology", "matrix", "numbers"]
-MAX_BYTES = 8_000_000
+PLANNING = ("rmat:9", "-t", "summit:2", "-k", "8")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan and a run of it, and the page of each."""
     folder = tmp_path_factory.mktemp("page")
-    planning = ("rmat:9", "-t", "summit:2", "-k", "8")
-    assert sparsecomm("plan", *planning, "-o", folder / "plan").rc == 0
+    assert sparsecomm("plan", *PLANNING, "-o", folder / "plan").rc == 0
     run = ("--plan", folder / "plan", "--transport", "local", "--repeat", 3, "--profile", folder / "run")
-    assert sparsecomm("spmm", *planning, *run).rc == 0
+    assert sparsecomm("spmm", *PLANNING, *run).rc == 0
     for kind in ("plan", "run"):
         ran = sparsecomm("report", folder / kind, "--json", "--html", folder / f"{kind}.html")
         assert ran.rc == 0, ran
@@ -49,37 +47,26 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.parametrize("kind", ["plan", "run"])
 def test_every_view_is_reached_by_keyboard_and_nothing_complains(browser: Browser, made: Path, kind: str) -> None:
     page = made / f"{kind}.html"
-    assert page.stat().st_size <= MAX_BYTES
-    browser.open(page)
-    said = browser.run("JSON.parse(document.getElementById('report').textContent)")
-    assert said == json.loads((made / f"{kind}.json").read_text())
-    assert browser.run("tabs().map(tab => tab.getAttribute('aria-controls'))") == TABS
-    browser.run("tabs()[0].focus()")
-    for key in TABS:
-        browser.wait_for("Promise.all(drawn.values()).then(() => true)")
-        visible = "Array.from(document.querySelectorAll('.panel')).filter(one => !one.hidden).map(one => one.id)"
-        assert browser.run(visible) == [key]
-        if key != "numbers":
-            assert browser.run(f"document.querySelectorAll('#{key} .main-svg').length") > 0
-        browser.press("ArrowRight")
-    assert browser.complaints == []
+    check_page(browser, page)
+    assert report_of(browser, page, "levels") == json.loads((made / f"{kind}.json").read_text())
 
 
 def test_hover_says_how_many_bytes(browser: Browser, made: Path) -> None:
-    cells = rank_map(load_case(made / "run")).cells
-    src, dst = divmod(int(cells.argmax()), len(cells))
-    browser.open(made / "run.html", "#ranks")
-    browser.wait_for("drawn.get('ranks').then(() => true)")
-    x, y = browser.run(
-        "(() => { const place = document.querySelector('#ranks .figure'); place.scrollIntoView();"
-        "const layout = place._fullLayout, box = place.getBoundingClientRect();"
-        f"return [box.x + layout.xaxis._offset + layout.xaxis.l2p({dst}),"
-        f"box.y + layout.yaxis._offset + layout.yaxis.l2p({src})]; }})()"
-    )
-    browser.hover(x, y)
-    browser.wait_for("document.querySelector('#ranks .hoverlayer .hovertext') !== null")
-    said = browser.run("document.querySelector('#ranks .hoverlayer .hovertext').textContent")
-    assert re.sub(r"\s+", " ", said).strip() == f"from rank {src}to rank {dst}{cells[src, dst]:,} bytes"
+    case = load_case(made / "run")
+    for key, found in (("ranks", rank_map(case)), ("nodes", node_map(case))):
+        src, dst, num_bytes = check_map(browser, made / "run.html", key)
+        assert found.cells[src, dst] == found.cells.max() == num_bytes
+    check_bars(browser, made / "run.html")
+
+
+def test_a_plan_need_not_be_written_for_its_page(browser: Browser, made: Path, tmp_path: Path) -> None:
+    ran = sparsecomm("plan", *PLANNING, "--html", tmp_path / "page.html", "--json")
+    assert ran.rc == 0, ran
+    said = report_of(browser, tmp_path / "page.html", "levels")
+    wanted = json.loads((made / "plan.json").read_text())
+    assert said | {"name": "plan", "partition": wanted["partition"]} == wanted
+    assert said["strategies"] == ran.json["strategies"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["page.html"]
 
 
 def test_theme_and_print(browser: Browser, made: Path) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.pace import Pace
 from sparsecomm.collectives.profile import Profile
 from sparsecomm.collectives.transport import clocks
 from sparsecomm.collectives.transport.local import LocalTransport, run_local
 from sparsecomm.errors import InputError
+from sparsecomm.io.matrix import read_matrix
+from sparsecomm.partition.registry import partition_rows
 from sparsecomm.product_store import load_product
 from sparsecomm.profile import COLUMNS, RECV, SEND, Kind, Recorder, TrackFacts, active, clock
 from sparsecomm.profile_store import RankProfile, load_header, load_ranks, rank_file
+from sparsecomm.topology import Topology
 from tests.cli import sparsecomm
 
 REPEAT = 3
@@ -131,6 +138,59 @@ def test_nothing_is_recorded_outside_and_outer_recordings_come_back(tmp_path: Pa
         return [*seen, active() is None]
 
     assert run_local(2, nested) == [[True] * 4] * 2
+
+
+def test_profilers_are_told_of_products_runs_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, opened = threading.local(), itertools.count()
+
+    def start_range(message: str, domain: str) -> tuple[str, int]:
+        handle = (message, next(opened))
+        told.begun = [*getattr(told, "begun", []), handle]
+        return handle
+
+    def end_range(handle: tuple[str, int]) -> None:
+        told.ended = [*getattr(told, "ended", []), handle]
+
+    monkeypatch.setitem(sys.modules, "nvtx", SimpleNamespace(start_range=start_range, end_range=end_range))
+    matrix, topology = read_matrix("rmat:7", dtype=np.float32), Topology.parse("uniform:2x1")
+    layouts = partition_rows(matrix, topology, "block")
+
+    def work(transport: LocalTransport) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        own = layouts.rows.own_rows(transport.rank)
+        rows = matrix[own.start : own.stop]
+        with DistMatrix.from_rows(rows, layouts, topology, transport, strategy="direct") as product:
+            with Profile.record(tmp_path / "run", transport, topology=topology, nvtx=True):
+                product @ np.ones((len(own), 4), dtype=np.float32)
+            product @ np.ones((len(own), 4), dtype=np.float32)
+        return told.begun, told.ended
+
+    for begun, ended in run_local(2, work):
+        assert sorted(begun) == sorted(ended)
+        names = [
+            "gather forwards",
+            "product in",
+            "product out",
+            "product own",
+            "product via",
+            "wait for gather forwards",
+        ]
+        assert sorted(name for name, _ in begun) == names
+
+
+def test_without_the_package_there_are_no_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvtx", None)
+    with pytest.raises(InputError, match="pip install nvtx"):
+        run_local(2, lambda transport: Profile.record(tmp_path / "run", transport, nvtx=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_recordings_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "sparsecomm"):
+        run_local(1, lambda transport: Profile.record(tmp_path / "run", transport).save())
+    assert [record.getMessage().split(" to ")[0] for record in caplog.records] == [
+        "rank 0 records",
+        "rank 0 wrote 0 of 0 spans",
+    ]
 
 
 def test_a_rank_that_fails_still_writes_what_it_has(tmp_path: Path) -> None:

@@ -10,10 +10,14 @@ import pytest
 
 from sparsecomm.apps.picture import density
 from sparsecomm.apps.report.case import load_case
+from sparsecomm.apps.report.predicted import predicted_steps
+from sparsecomm.apps.report.summary import stages_of
 from sparsecomm.apps.report.transfers import match
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.apps.summary import Json
+from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.transport.local import LocalTransport, run_local
+from sparsecomm.cost import Link
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.product_store import load_product
 from sparsecomm.profile_store import rank_file
@@ -107,6 +111,40 @@ def test_rows_that_are_read_where_they_lie_are_counted_apart(tmp_path: Path) -> 
     assert node["bytes_loaded"] == ran["executed"]["bytes_loaded"]["node"] == node["rows"] * 8 * 4 > 0
     assert report["levels"]["network"]["bytes"] == ran["executed"]["bytes"]["network"]
     assert report["planned"]["equal"] is True
+
+
+def test_a_calibration_takes_the_place_of_the_topology(made: Path, tmp_path: Path) -> None:
+    links = {name: Link(1e-6 * n, 1e9 * n, 4e9 * n) for n, name in enumerate(("socket", "node", "network"), 1)}
+    Calibration("here", 12, links, 1e10, 1e-9, 1e-12, 1.0, "2026-01-01").save(tmp_path / "measured.json")
+    plain, measured = (
+        sparsecomm("report", made / "run", "--json", *more).json
+        for more in ((), ("--calibration", tmp_path / "measured.json"))
+    )
+    assert (plain["calibrated"], measured["calibrated"]) == (None, "here")
+    for name, link in links.items():
+        level = measured["levels"][name]
+        assert (level["latency_s"], level["peak_Bps"]) == (link.latency_s, link.rank_Bps)
+        assert level["bytes"] == plain["levels"][name]["bytes"]
+    text = sparsecomm("report", made / "run", "--calibration", tmp_path / "measured.json").stdout
+    assert "predictions and peaks by what was measured on here" in text
+
+
+def test_predicted_ranks_take_what_the_model_gives_the_busiest(made: Path) -> None:
+    case = load_case(made / "plan")
+    steps = predicted_steps(case)
+    assert [(one.part, one.stage, one.level) for one in steps] == stages_of(case)
+    before = np.zeros(12)
+    for step in steps:
+        one = case.traffic.take((case.traffic.part == step.part) & (case.traffic.stage == step.stage))
+        whole = case.model.estimate(one.volume(case.topology), case.width, 4).levels_s[step.level]
+        assert step.busy_s.max() == pytest.approx(whole)
+        assert np.array_equal(step.begin_s, before)
+        idle = np.setdiff1d(np.arange(12), np.concatenate([one.src, one.dst]))
+        assert (step.busy_s[idle] == 0).all()
+        for dst in range(12):
+            senders = one.src[one.dst == dst]
+            assert step.end_s[dst] == max((before + step.busy_s)[np.append(senders, dst)])
+        before = step.end_s
 
 
 def test_tables_say_it_in_words(made: Path) -> None:

@@ -1,0 +1,102 @@
+"""What holds for every page of a report, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.chromium import Browser
+
+Json = dict[str, Any]
+TABS = ("levels", "ranks", "nodes", "bandwidth", "timeline", "messages", "flow", "topology", "matrix", "numbers")
+MAX_BYTES = 8_000_000
+
+
+class Seen(NamedTuple):
+    """How quick a page was: seconds to its first paint, and those that drawing the slowest of its views took."""
+
+    paint_s: float
+    view_s: float
+    slowest: str
+
+
+def check_page(browser: Browser, page: Path) -> Seen:
+    """Reach every view by the keyboard; nothing may complain, and the page must not be too large."""
+    assert page.stat().st_size <= MAX_BYTES
+    paint_s = browser.open(page)
+    assert browser.run("tabs().map(tab => tab.getAttribute('aria-controls'))") == list(TABS)
+    browser.run("tabs()[0].focus()")
+    seconds = {}
+    for key in TABS:
+        began = float(browser.run("performance.now()"))
+        browser.wait_for("Promise.all(drawn.values()).then(() => true)")
+        visible = "Array.from(document.querySelectorAll('.panel')).filter(one => !one.hidden).map(one => one.id)"
+        assert browser.run(visible) == [key]
+        if key != "numbers":
+            assert browser.run(f"document.querySelectorAll('#{key} .main-svg').length") > 0
+        seconds[key] = (float(browser.run("performance.now()")) - began) / 1e3
+        browser.press("ArrowRight")
+    assert browser.complaints == []
+    slowest = max(seconds, key=lambda key: seconds[key])
+    return Seen(paint_s, seconds[slowest], slowest)
+
+
+def check_bars(browser: Browser, page: Path) -> None:
+    """Hover over the bar of the chosen strategy in every panel: it says the rows of the JSON in the page."""
+    report = report_of(browser, page, "levels")
+    chosen, names = report["strategy"], browser.run("figure('levels').layout.xaxis._categories")
+    rows = report["strategies"][chosen]["rows"]
+    for number, level in enumerate(reversed(rows)):
+        axis = f"yaxis{number + 1}" if number else "yaxis"
+        value = f"figure('levels')._fullData[{number}].y[{names.index(f'<b>{chosen} ★</b>')}]"
+        said = hover(browser, "levels", "xaxis", str(names.index(f"<b>{chosen} ★</b>")), axis, f"{value} / 2")
+        assert said.endswith(f"{rows[level]:,} rows"), (said, level)
+
+
+def check_map(browser: Browser, page: Path, key: str) -> tuple[int, int, int]:
+    """Hover over the brightest cell of a map, and return its row, its column and the bytes that the page says.
+
+    All cells of the map of ranks together are the bytes of all levels of the JSON in the page.
+    """
+    report = report_of(browser, page, key)
+    cells = browser.run("(one => Array.from(one.customdata, row => Array.from(row)))(figure(PLACE)._fullData[0])")
+    total = sum(level["bytes"] for level in report["levels"].values())
+    assert key != "ranks" or sum(map(sum, cells)) == total
+    most = max(map(max, cells))
+    src = next(number for number, row in enumerate(cells) if most in row)
+    dst = cells[src].index(most)
+    size = int(browser.run("figure(PLACE)._fullData[0].dx"))
+    said = hover(browser, key, "xaxis", str(dst * size), "yaxis", str(src * size))
+    what = key[:-1] if size == 1 else f"{size} {key} from"
+    ends = [f"{what} {place * size:,}{'' if size == 1 else ' on'}" for place in (src, dst)]
+    assert said == f"from {ends[0]}to {ends[1]}{most:,} bytes"
+    return src, dst, int(most)
+
+
+def report_of(browser: Browser, page: Path, key: str) -> Json:
+    """Open a view of a page, define `figure` and `PLACE` there, and return the JSON in the page."""
+    browser.open(page, f"#{key}")
+    browser.wait_for(f"drawn.get('{key}').then(() => true)")
+    browser.run(
+        f"globalThis.PLACE = '{key}', globalThis.figure = key => "
+        "((place) => ({_fullData: place._fullData, layout: place._fullLayout}))"
+        "(document.querySelector(`#${key} .figure`)), true"
+    )
+    report = browser.run("JSON.parse(document.getElementById('report').textContent)")
+    assert isinstance(report, dict)
+    return report
+
+
+def hover(browser: Browser, key: str, x_axis: str, x: str, y_axis: str, y: str) -> str:
+    """Point at a place in the data of a figure and return what is said there."""
+    at = (
+        f"(() => {{ const place = document.querySelector('#{key} .figure'); place.scrollIntoView();"
+        "const layout = place._fullLayout, box = place.getBoundingClientRect();"
+        f"return [box.x + layout.{x_axis}._offset + layout.{x_axis}.l2p({x}),"
+        f"box.y + layout.{y_axis}._offset + layout.{y_axis}.l2p({y})]; }})()"
+    )
+    browser.hover(*browser.run(at))
+    browser.wait_for(f"document.querySelector('#{key} .hoverlayer .hovertext') !== null")
+    said = browser.run(f"document.querySelector('#{key} .hoverlayer .hovertext').textContent")
+    return re.sub(r"\s+", " ", said).strip()
