@@ -51,11 +51,12 @@ def _in_job(args: argparse.Namespace) -> int:
             facts = machine() | {"ranks": str(args.ranks)}
             print(machine_text(facts))
             print("\nTime of a product, ratio to one without recording: median of the pairs [its 95 % interval]")
-            print(f"{'matrix':14s}{'rounds':>8s}{'median ms':>10s}{'recorded':>24s}{'off, again':>24s}{'spans':>8s}")
+            heads = f"{'recorded':>24s}{'off, again':>24s}{'of means':>10s}{'spans':>8s}"
+            print(f"{'matrix':14s}{'rounds':>8s}{'median ms':>10s}{heads}")
             for case in cases:
                 cells = (f"{q[1]:.3f} [{q[0]:.3f} {q[2]:.3f}]" for q in (case["recorded"], case["again"]))
                 print(f"{case['matrix']:14s}{case['rounds']:8d}{case['median_ms']:10.2f}", end="")
-                print("".join(f"{cell:>24s}" for cell in cells) + f"{case['spans']:8d}")
+                print("".join(f"{cell:>24s}" for cell in cells) + f"{case['of_means']:10.3f}{case['spans']:8d}")
             calls = _calls_us()
             print("\nProcessor time of the calls: " + ", ".join(f"{name} {us:.3f} us" for name, us in calls.items()))
             print("and so, in percent of a product, on the rank with most messages:")
@@ -103,6 +104,7 @@ def _measure(spec: str, args: argparse.Namespace, scratch: Path, transport: Any)
         "median_ms": 1e3 * float(np.median(slowest["off"])),
         "recorded": _median(slowest["recorded"] / slowest["off"]),
         "again": _median(slowest["again"] / slowest["off"]),
+        "of_means": float(slowest["recorded"].mean() / slowest["off"].mean()),
         "medians": {name: float(np.median(values)) for name, values in slowest.items()},
         "spans": recorder.num_spans // rounds,
         "messages": int(transport.reduce(np.array([sum(len(track.table()) for track in recorder.tracks)]), "max")[0]),

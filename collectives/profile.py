@@ -61,7 +61,7 @@ class Profile:
             path: a directory to make; an earlier recording there is replaced.
             comm: an mpi4py communicator or a transport; None is the world.
             topology: of the job; None finds it.
-            capacity: spans kept on each rank, the latest; about 200 bytes each.
+            capacity: spans kept on each rank, the latest; 48 bytes each.
             nvtx: whether NVIDIA's profilers are told as well; None: if `SPARSECOMM_NVTX` is set.
 
         Raises:

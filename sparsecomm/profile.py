@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
@@ -17,11 +18,8 @@ from sparsecomm.typing import IntGlobal
 T = TypeVar("T")
 
 VARIABLE: Final = "SPARSECOMM_PROFILE"
-CAPACITY: Final = 1 << 16  # spans of a rank: a tuple of six small numbers takes about 200 bytes
-_MOST_UNDIGESTED: Final = 1 << 9
+CAPACITY: Final = 1 << 16  # spans of a rank, six numbers each
 clock: Final = time.perf_counter_ns
-Span = tuple[int, int, int, int, int, int]
-"""Kind, track, index, run, begin and end."""
 
 SEND, RECV = 0, 1
 # Columns of the table of messages of one rank, one row for each message of each track.
@@ -38,6 +36,13 @@ COLUMNS: Final = (
     "copy_ns",  # in packing or unpacking
     "wait_ns",  # SEND: in handing it to the transport; RECV: in waiting for just this one
 )
+
+
+# Notes: what, track, index, run, when it began, when it was packed, now, bytes; now never decreases.
+_NOTE: Final = 8
+_MOST_NOTED: Final = _NOTE << 15  # numbers: about 5 MB
+_SENT, _LANDED, _UNPACKED, _BLOCKED, _DONE, _MADE = range(6)
+_NO_TRACK: Final = -1
 
 
 class Kind(IntEnum):
@@ -94,13 +99,8 @@ class Track:
 
     def __init__(self, recorder: Recorder, facts: TrackFacts, sends: IntGlobal, recvs: IntGlobal) -> None:
         self.recorder, self.facts, self._messages = recorder, facts, (sends, recvs)
-        self._number, self._later = recorder.num_tracks, recorder.later
-        self._count = [[0] * len(side) for side in self._messages]
-        self._copy_ns = [[0] * len(side) for side in self._messages]
-        self._wait_ns = [[0] * len(side) for side in self._messages]
-        self._num_bytes = [[0] * len(side) for side in self._messages]
-        self._idle_since = 0  # 0 where the rank is not blocked in a wait for a run of this track
-        self._blocked_since = 0
+        self._number, self._note = recorder.num_tracks, recorder.note
+        self._totals = [np.zeros((len(side), 4), dtype=np.int64) for side in self._messages]  # the last of `COLUMNS`
         self.num_runs = self.run_ns = self.blocked_ns = self.drain_ns = 0
         self._ranges, self._label = recorder.ranges, f"{facts.name} {facts.direction}".strip()
         self._open_runs: dict[int, object] = {}
@@ -115,63 +115,29 @@ class Track:
 
     def sent(self, index: int, run: int, began: int, packed: int, num_bytes: int) -> None:
         """A message was packed from `began` to `packed`, and handed to the transport until now."""
-        self._later((self._sent, index, run, began, packed, num_bytes, clock()))
+        self._note((_SENT, self._number, index, run, began, packed, clock(), num_bytes))
 
     def landed(self, index: int, run: int, num_bytes: int) -> None:
         """A message has come, just now or while the rank did something else."""
-        self._later((self._landed, index, run, num_bytes, clock()))
+        self._note((_LANDED, self._number, index, run, 0, 0, clock(), num_bytes))
 
     def unpacked(self, index: int, run: int, began: int) -> None:
         """A message was taken in from `began` until now."""
-        self._later((self._unpacked, index, run, began, clock()))
+        self._note((_UNPACKED, self._number, index, run, began, 0, clock(), 0))
 
     def block(self) -> None:
         """The rank does nothing from now on but wait."""
-        self._later((self._block, clock()))
+        self._note((_BLOCKED, self._number, 0, 0, 0, 0, clock(), 0))
         if self._ranges is not None:
             self._open_wait = self._ranges.begin(f"wait for {self._label}")
 
     def unblock(self, run: int, began: int) -> None:
         """A run that began at `began` is complete."""
-        self._later((self._unblock, run, began, clock()))
+        self._note((_DONE, self._number, 0, run, began, 0, clock(), 0))
         self.recorder.digest_some()
         if self._ranges is not None:
             self._ranges.end(self._open_wait)
             self._ranges.end(self._open_runs.pop(run))
-
-    def _sent(self, index: int, run: int, began: int, packed: int, num_bytes: int, now: int) -> None:
-        self._count[SEND][index] += 1
-        self._num_bytes[SEND][index] += num_bytes
-        self._copy_ns[SEND][index] += packed - began
-        self._wait_ns[SEND][index] += now - packed
-        self._add(Kind.PACK, index, run, began, packed)
-        self._add(Kind.POST, index, run, packed, now)
-        self._go_on_idling(now)
-
-    def _landed(self, index: int, run: int, num_bytes: int, now: int) -> None:
-        self._count[RECV][index] += 1
-        self._num_bytes[RECV][index] += num_bytes
-        if self._idle_since:
-            self._wait_ns[RECV][index] += now - self._idle_since
-            self._add(Kind.WAIT, index, run, self._idle_since, now)
-        self._add(Kind.LAND, index, run, now, now)
-        self._go_on_idling(now)
-
-    def _unpacked(self, index: int, run: int, began: int, now: int) -> None:
-        self._copy_ns[RECV][index] += now - began
-        self._add(Kind.UNPACK, index, run, began, now)
-        self._go_on_idling(now)
-
-    def _block(self, now: int) -> None:
-        self._blocked_since = self._idle_since = now
-
-    def _unblock(self, run: int, began: int, now: int) -> None:
-        self.blocked_ns += now - self._blocked_since
-        self.run_ns += now - began
-        self.drain_ns += now - self._idle_since
-        self._add(Kind.DRAIN, -1, run, self._idle_since, now)
-        self._add(Kind.RUN, -1, run, began, now)
-        self._idle_since = 0
 
     def table(self) -> IntGlobal:
         """Return (num_messages, len(COLUMNS)) int64."""
@@ -184,58 +150,69 @@ class Track:
         totals = {name: getattr(self, name) for name in ("num_runs", "run_ns", "blocked_ns", "drain_ns")}
         return asdict(self.facts) | totals
 
+    def digest(self, notes: IntGlobal, idle: IntGlobal, blocked: IntGlobal) -> IntGlobal:
+        """Add notes of this track to the totals, and return their spans.
+
+        Args:
+            notes: (num_notes, _NOTE) int64, in the order in which they were made.
+            idle, blocked: (num_notes,) int64, since when the rank was idle in a wait, and in the wait; 0 in none.
+
+        Returns:
+            (num_notes, 2, 6) int64: at most two spans for each, -1 where there are none.
+        """
+        what, _, index, run, began, packed, now, num_bytes = notes.T
+        sent, landed, unpacked, done = (np.flatnonzero(what == one) for one in (_SENT, _LANDED, _UNPACKED, _DONE))
+        waited = landed[idle[landed] > 0]
+        waits = np.where(idle > 0, now - idle, 0)
+        self._add(SEND, index[sent], 1, num_bytes[sent], (packed - began)[sent], (now - packed)[sent])
+        self._add(RECV, index[landed], 1, num_bytes[landed], 0, waits[landed])
+        self._add(RECV, index[unpacked], 0, 0, (now - began)[unpacked], 0)
+        self.run_ns += int((now - began)[done].sum())
+        self.drain_ns += int(waits[done].sum())
+        self.blocked_ns += int((now - blocked)[done].sum())
+        spans, nothing = _no_spans(len(notes)), np.full(len(notes), -1)
+        for place, kind, pick, which, begin, end in (
+            (0, Kind.PACK, sent, index, began, packed),
+            (1, Kind.POST, sent, index, packed, now),
+            (0, Kind.WAIT, waited, index, idle, now),
+            (1, Kind.LAND, landed, index, now, now),
+            (0, Kind.UNPACK, unpacked, index, began, now),
+            (0, Kind.DRAIN, done, nothing, idle, now),
+            (1, Kind.RUN, done, nothing, began, now),
+        ):
+            same = np.full((2, pick.size), [[kind], [self._number]])
+            spans[pick, place] = np.stack([*same, which[pick], run[pick], begin[pick], end[pick]], axis=1)
+        return spans
+
+    def _add(self, side: int, index: IntGlobal, *amounts: IntGlobal | int) -> None:
+        added = np.stack([np.broadcast_to(np.asarray(one, dtype=np.int64), index.shape) for one in amounts], axis=1)
+        np.add.at(self._totals[side], index, added)
+
     def _side(self, side: int) -> IntGlobal:
         given = self._messages[side]
         table = np.empty((len(given), len(COLUMNS)), dtype=np.int64)
-        table[:, 0], table[:, 1], table[:, 2:7] = self._number, side, given
-        table[:, 7], table[:, 8] = self._count[side], self._num_bytes[side]
-        table[:, 9], table[:, 10] = self._copy_ns[side], self._wait_ns[side]
+        table[:, 0], table[:, 1], table[:, 2:7], table[:, 7:] = self._number, side, given, self._totals[side]
         return table
 
-    def _go_on_idling(self, now: int) -> None:
-        if self._idle_since:
-            self._idle_since = now
 
-    def _add(self, kind: Kind, index: int, run: int, began: int, ended: int) -> None:
-        self.recorder.keep((kind, self._number, index, run, began, ended))
+def _no_spans(count: int) -> IntGlobal:
+    return np.full((count, 2, 6), -1, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CountedTrack:
-    """Messages that were only counted, by peer: those of a program that does not use this library.
+class AnyTrack(Protocol):
+    """Messages of one rank; see `Track`."""
 
-    Args:
-        name: of the track.
-        number: of the track on its rank.
-        level, peer: (num_peers,) int64.
-        count, num_bytes: (num_peers,) int64, messages and bytes that were handed over for each peer.
-    """
+    def table(self) -> IntGlobal: ...
 
-    name: str
-    number: int
-    level: IntGlobal
-    peer: IntGlobal
-    count: IntGlobal
-    num_bytes: IntGlobal
-
-    def table(self) -> IntGlobal:
-        """Return (num_peers, len(COLUMNS)) int64."""
-        table = np.zeros((self.peer.size, len(COLUMNS)), dtype=np.int64)
-        table[:, 0], table[:, 1] = self.number, SEND
-        table[:, 3], table[:, 4], table[:, 7], table[:, 8] = self.level, self.peer, self.count, self.num_bytes
-        return table
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `Track.to_json` does."""
-        facts = TrackFacts(self.name, "", "", 1, "uint8", ())
-        return asdict(facts) | {"num_runs": 1, "run_ns": 0, "blocked_ns": 0, "drain_ns": 0}
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class Recorder:
     """What one rank records while it is the active one of its thread.
 
-    What happens is only put on a list, and made into totals and spans later, many at a time: code that runs once in a
-    product finds the caches cold, and then costs several times what it costs in a loop.
+    What happens is only noted, as a few numbers, and made into totals and spans later, many at a time: code that runs
+    once in a product finds the caches cold, and then costs several times what it costs in a loop. Notes are no objects
+    of Python's, so that its garbage collector has no more to do than without a recorder.
 
     Args:
         rank, num_ranks: exchanges between other ranks are not recorded.
@@ -245,22 +222,25 @@ class Recorder:
 
     def __init__(self, rank: int, num_ranks: int, capacity: int = CAPACITY, ranges: Ranges | None = None) -> None:
         self.rank, self.num_ranks, self.capacity, self.ranges = rank, num_ranks, capacity, ranges
-        self.tracks: list[Track | CountedTrack] = []
-        self._spans: deque[Span] = deque(maxlen=capacity)
-        self._num_spans = 0
-        self._products: dict[str, list[int]] = {}  # name -> [its number, times, nanoseconds]
-        self._undigested: list[tuple[Any, ...]] = []  # what to call, and with what
-        self.later = self._undigested.append
+        self.tracks: list[AnyTrack] = []
+        self._notes: list[int] = []
+        self.note = self._notes.extend
+        self._kept: deque[IntGlobal] = deque()
+        self._num_kept = self._num_spans = 0
+        self._blocked_since = self._last_ns = 0  # blocked since 0: not at all
+        self._timed: dict[str, _Timed] = {}
+        self._products = np.zeros((0, 2), dtype=np.int64)  # times, nanoseconds
 
     @property
     def num_tracks(self) -> int:
         return len(self.tracks)
 
     @property
-    def spans(self) -> deque[Span]:
-        """The latest spans: kind, track, index, run, begin and end in nanoseconds."""
+    def spans(self) -> IntGlobal:
+        """(num_kept, 6) int64, the latest: kind, track, index, run, begin and end in nanoseconds."""
         self.digest()
-        return self._spans
+        found = np.concatenate([np.empty((0, 6), dtype=np.int64), *self._kept])
+        return found[max(0, len(found) - self.capacity) :]
 
     @property
     def num_spans(self) -> int:
@@ -269,26 +249,31 @@ class Recorder:
         return self._num_spans
 
     @property
-    def products(self) -> dict[str, list[int]]:
-        """Name of a product -> its number, how often it was made, nanoseconds in all."""
+    def products(self) -> dict[str, tuple[int, int]]:
+        """Name of a product -> how often it was made, and nanoseconds in all."""
         self.digest()
-        return self._products
+        return {name: (int(times), int(ns)) for name, (times, ns) in zip(self._timed, self._products, strict=False)}
 
     def digest(self) -> None:
-        """Make what was put on the list into totals and spans."""
-        for call, *arguments in self._undigested:
-            call(*arguments)
-        self._undigested.clear()
+        """Make what was noted into totals and spans."""
+        notes = np.array(self._notes, dtype=np.int64).reshape(-1, _NOTE)
+        self._notes.clear()
+        if not len(notes):
+            return
+        idle, blocked = self._waiting(notes)
+        spans, track = _no_spans(len(notes)), notes[:, 1]
+        for number, one in enumerate(self.tracks):
+            mine = np.flatnonzero(track == number)
+            if mine.size and isinstance(one, Track):
+                spans[mine] = one.digest(notes[mine], idle[mine], blocked[mine])
+        mine = np.flatnonzero(track == _NO_TRACK)
+        spans[mine, 0] = self._digest_products(notes, mine)
+        self._keep(spans[spans[:, :, 0] >= 0])
 
     def digest_some(self) -> None:
-        """Do so where the list is long."""
-        if len(self._undigested) >= _MOST_UNDIGESTED:
+        """Do so where there is much."""
+        if len(self._notes) >= _MOST_NOTED:
             self.digest()
-
-    def keep(self, span: Span) -> None:
-        """Add a span; the oldest goes where there are too many."""
-        self._spans.append(span)
-        self._num_spans += 1
 
     def track(self, facts: TrackFacts, sends: IntGlobal, recvs: IntGlobal) -> Track:
         """Return a new track."""
@@ -298,35 +283,72 @@ class Recorder:
 
     def product(self, name: str) -> _Timed:
         """Return a context in which a block is multiplied."""
-        return _Timed(self, name)
+        timed = self._timed.get(name)
+        if timed is None:
+            timed = self._timed[name] = _Timed(self, name, len(self._timed))
+        return timed
 
     def chunks(self, name: str, steps: Iterator[T]) -> Iterator[T]:
-        """Yield what `steps` yields: pieces of a product, whose time is without that of the loop around them."""
+        """Return what yields as `steps` does: pieces of a product that messages are packed and unpacked between."""
         opened = self.ranges.begin(f"product {name}") if self.ranges else None
-        began, spent_ns, mark = clock(), 0, clock()
-        for step in steps:
-            spent_ns += clock() - mark
-            yield step
-            mark = clock()
-        self.multiplied(name, began, spent_ns + clock() - mark)
+        return chain(steps, self._after_chunks(self.product(name), clock(), opened))
+
+    def _after_chunks(self, timed: _Timed, began: int, opened: object) -> Iterator[T]:
+        """Note the end of a product in pieces; yield nothing."""
+        timed.multiplied(began)
         if self.ranges:
             self.ranges.end(opened)
+        yield from ()
 
-    def multiplied(self, name: str, began: int, spent_ns: int = 0) -> None:
-        """A block was multiplied from `began` until now, and all the time unless `spent_ns` says less."""
-        self.later((self._multiplied, name, began, spent_ns, clock()))
-        self.digest_some()
+    def _waiting(self, notes: IntGlobal) -> tuple[IntGlobal, IntGlobal]:
+        """Return for every note since when the rank has been idle in a wait, and since when it has been in the wait.
 
-    def _multiplied(self, name: str, began: int, spent_ns: int, now: int) -> None:
-        totals = self._products.setdefault(name, [len(self._products), 0, 0])
-        totals[1] += 1
-        totals[2] += spent_ns or now - began
-        self.keep((Kind.PRODUCT, -1, totals[0], totals[1] - 1, began, now))
+        0 where it is not in one. It is idle since the last note: whatever comes then is what it waited for.
+        """
+        what, now, places = notes[:, 0], notes[:, 6], np.arange(len(notes))
+        turns = np.where((what == _BLOCKED) | (what == _DONE), places, -1)
+        turn = np.concatenate([[-1], np.maximum.accumulate(turns)])  # the last one before each note, and at the end
+        since = np.where(turn < 0, self._blocked_since, np.where(what[turn] == _BLOCKED, now[turn], 0))
+        last = np.concatenate([[self._last_ns], now])
+        idle = np.where(since > 0, last, 0)
+        self._blocked_since, self._last_ns = int(since[-1]), int(last[-1])
+        return idle[:-1], since[:-1]
+
+    def _digest_products(self, every: IntGlobal, places: IntGlobal) -> IntGlobal:
+        """Add the notes of products at `places` to the totals, and return a span for each.
+
+        The time of a product is without that of the messages that were packed and unpacked meanwhile.
+        """
+        what, _, _, _, began, _, now, _ = every.T
+        moving = np.where((what == _SENT) | (what == _UNPACKED), now - began, 0)
+        so_far = np.concatenate([[0], np.cumsum(moving)])
+        notes = every[places]
+        _, _, index, _, began, _, now, _ = notes.T
+        spent_ns = now - began - (so_far[places] - so_far[np.searchsorted(every[:, 6], began)])
+        more = np.zeros((len(self._timed) - len(self._products), 2), dtype=np.int64)
+        self._products = np.concatenate([self._products, more])
+        run = np.empty_like(index)
+        for number in range(len(self._products)):
+            mine = np.flatnonzero(index == number)
+            run[mine] = self._products[number, 0] + np.arange(mine.size)
+            self._products[number] += (mine.size, int(spent_ns[mine].sum()))
+        same = np.full((2, len(notes)), [[Kind.PRODUCT], [_NO_TRACK]])
+        return np.stack([*same, index, run, began, now], axis=1)
+
+    def _keep(self, spans: IntGlobal) -> None:
+        """Add spans; the oldest go where there are too many."""
+        self._kept.append(spans)
+        self._num_spans += len(spans)
+        self._num_kept += len(spans)
+        while self._num_kept - len(self._kept[0]) >= self.capacity:
+            self._num_kept -= len(self._kept.popleft())
 
 
 class _Timed:
-    def __init__(self, recorder: Recorder, name: str) -> None:
-        self._recorder, self._name = recorder, name
+    """A product by its name: times what happens inside its `with`."""
+
+    def __init__(self, recorder: Recorder, name: str, number: int) -> None:
+        self._recorder, self._name, self._number = recorder, name, number
 
     def __enter__(self) -> None:
         ranges = self._recorder.ranges
@@ -334,9 +356,14 @@ class _Timed:
         self._began = clock()
 
     def __exit__(self, *error: object) -> None:
-        self._recorder.multiplied(self._name, self._began)
+        self.multiplied(self._began)
         if self._recorder.ranges:
             self._recorder.ranges.end(self._opened)
+
+    def multiplied(self, began: int) -> None:
+        """A block was multiplied from `began` until now."""
+        self._recorder.note((_MADE, _NO_TRACK, self._number, 0, began, 0, clock(), 0))
+        self._recorder.digest_some()
 
 
 class _Off:

@@ -90,21 +90,20 @@ def save_rank(path: Path, run: str, recorder: Recorder, meta: dict[str, Any]) ->
     """Write the file of one rank; needs nobody else, so that a rank of a job that fails can still do it."""
     path.mkdir(parents=True, exist_ok=True)
     messages = np.concatenate([np.empty((0, len(COLUMNS)), np.int64), *(track.table() for track in recorder.tracks)])
-    spans = np.array(recorder.spans, dtype=np.int64).reshape(-1, len(SPAN_COLUMNS))
     known = {
         "run": run,
         "rank": recorder.rank,
         "num_spans": recorder.num_spans,
         "capacity": recorder.capacity,
         "tracks": [track.to_json() for track in recorder.tracks],
-        "products": {name: {"times": times, "ns": ns} for name, (_, times, ns) in recorder.products.items()},
+        "products": {name: {"times": times, "ns": ns} for name, (times, ns) in recorder.products.items()},
     }
     text = np.frombuffer(json.dumps(known | meta).encode(), dtype=np.uint8)
     place = rank_file(path, recorder.rank)
     beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
-            np.savez_compressed(file, messages=messages, spans=spans, meta=text)
+            np.savez_compressed(file, messages=messages, spans=recorder.spans, meta=text)
         beside.replace(place)
     finally:
         beside.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sparsecomm.apps.report.case import Case
-from sparsecomm.apps.report.view import SCALE, View, make_figure
+from sparsecomm.apps.report.view import View, log_heat, make_figure
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
@@ -57,7 +57,7 @@ def map_views(case: Case) -> Iterator[View]:
     """Yield the heat maps of ranks and of nodes."""
     ranks, nodes = rank_map(case), node_map(case)
     yield _view("ranks", "Ranks", ranks, _lines(case.topology, ranks))
-    if case.topology.num_nodes > 1:
+    if 1 < case.topology.num_nodes < case.topology.num_ranks:
         yield _view("nodes", "Nodes", nodes, [])
 
 
@@ -79,29 +79,15 @@ def _view(key: str, title: str, found: Map, lines: list[float]) -> View:
 
 
 def _heat(found: Map) -> Any:
-    import plotly.graph_objects as go
-
-    cells = found.cells
-    most = int(cells.max(initial=1)) or 1
-    shown = np.log10(np.where(cells > 0, cells, 1)).astype(np.float32)
-    shown[cells == 0] = np.nan
-    least = float(np.nanmin(shown)) if (cells > 0).any() else 0.0
-    ticks = np.arange(np.ceil(least), np.floor(np.log10(most)) + 1)
+    some = found.cells[found.cells > 0]
+    least, most = (int(some.min()), int(some.max())) if some.size else (1, 1)
+    ticks = np.arange(np.ceil(np.log10(least)), np.floor(np.log10(most)) + 1)
     bar = {"title": "bytes", "tickvals": ticks, "ticktext": [power(tick) for tick in ticks], "outlinewidth": 0}
     what = found.what
     tip = f"from {what} %{{y:,}} on<br>to {what} %{{x:,}} on<br>%{{customdata:,}} bytes<extra></extra>"
     if found.size == 1:
         tip = tip.replace(" on<", "<")
-    return go.Heatmap(
-        z=shown,
-        dx=found.size,
-        dy=found.size,
-        customdata=cells.astype(np.int32 if most < 2**31 else np.float64),
-        colorscale=list(SCALE),
-        colorbar=bar,
-        hovertemplate=tip,
-        hoverongaps=False,
-    )
+    return log_heat(found.cells, dx=found.size, dy=found.size, colorbar=bar, hovertemplate=tip)
 
 
 def power(tick: float) -> str:
@@ -129,22 +115,11 @@ def _grid(lines: list[float], last: float) -> list[dict[str, Any]]:
 
 def matrix_view(case: Case) -> Iterator[View]:
     """Yield the picture of the reordered matrix, if the plan or run holds one."""
-    import plotly.graph_objects as go
-
     picture, matrix = case.report.get("density"), case.report.get("matrix")
     if not picture or not matrix:
         return
     cells = np.array(picture["cells"], dtype=np.int64)
-    shown = np.log10(np.where(cells > 0, cells, 1)).astype(np.float32)
-    shown[cells == 0] = np.nan
-    heat = go.Heatmap(
-        z=shown,
-        customdata=cells.astype(np.int32 if cells.max(initial=0) < 2**31 else np.float64),
-        colorscale=list(SCALE),
-        showscale=False,
-        hovertemplate="%{customdata:,} nonzeros<extra></extra>",
-        hoverongaps=False,
-    )
+    heat = log_heat(cells, showscale=False, hovertemplate="%{customdata:,} nonzeros<extra></extra>")
     title = f"Nonzeros of {Path(matrix['name']).name}, rows and columns in the order of their owners"
     figure = make_figure(title, heat, height=640)
     last = [number - 0.5 for number in cells.shape]

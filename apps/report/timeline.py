@@ -60,7 +60,7 @@ def _figure(title: str, unit: str, ranks: list[int], traces: list[Any]) -> Any:
         *traces,
         height=max(420, 18 * len(ranks) + 180),
         barmode="overlay",
-        xaxis={"title": unit, "zeroline": False},
+        xaxis={"title": unit, "zeroline": False, "rangemode": "nonnegative"},
         yaxis={
             "tickvals": list(range(0, len(ranks), every)),
             "ticktext": [f"rank {rank}" for rank in ranks[::every]],

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from sparsecomm.typing import IntGlobal
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -48,6 +52,19 @@ def make_figure(title: str, *traces: Any, height: int = _HEIGHT, **layout: Any) 
         "template": "none",
     }
     return go.Figure(data=list(traces), layout=given | layout)
+
+
+def log_heat(cells: IntGlobal, **more: Any) -> Any:
+    """Return a heat map on a logarithmic scale; the page takes the logarithms, so that it holds every number once."""
+    import plotly.graph_objects as go
+
+    return go.Heatmap(
+        customdata=cells.astype(np.int32 if cells.max(initial=0) < 2**31 else np.float64),
+        colorscale=list(SCALE),
+        hoverongaps=False,
+        meta="log10 of customdata",
+        **more,
+    )
 
 
 def level_colours(names: list[str]) -> dict[str, str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from sparsecomm.collectives.profile import Profile
 from sparsecomm.collectives.transport.counted import CountedComm
+from sparsecomm.collectives.transport.counted_track import CountedTrack
 from sparsecomm.collectives.transport.mpi import topology_of
-from sparsecomm.profile import CountedTrack
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 

@@ -128,6 +128,104 @@ def test_a_ring_keeps_the_latest_spans_and_totals_of_all() -> None:
     assert track.table()[:, COLUMNS.index("bytes")].tolist() == [8000, 8000]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_sums_made_later_are_those_made_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, now = np.random.default_rng(seed), itertools.count(1)
+    monkeypatch.setattr("sparsecomm.profile.clock", lambda: next(now))
+    recorder, wanted = Recorder(0, 2), Replay()
+    messages = np.array([[0, 1, 1, 10, 10]] * 3)
+    tracks = [recorder.track(TrackFacts(name, "", "", 4, "float32", (16,)), messages, messages) for name in "ab"]
+    begun, chunks = [next(now), next(now)], None
+    for _ in range(300):
+        number, index, run = (int(one) for one in rng.integers((2, 3, 9)))
+        track, began = tracks[number], next(now)
+        match rng.integers(8):
+            case 0:
+                packed = next(now)
+                track.sent(index, run, began, packed, 7)
+                wanted.sent(number, index, run, began, packed, packed + 1)
+            case 1:
+                track.landed(index, run, 9)
+                wanted.landed(number, index, run, began + 1)
+            case 2:
+                track.unpacked(index, run, began)
+                wanted.unpacked(number, index, run, began, began + 1)
+            case 3 if wanted.waits_for is None:
+                track.block()
+                wanted.block(number, began + 1)
+                track.unblock(run, begun[number])
+                wanted.done(number, run, begun[number], began + 2)
+                begun[number] = next(now)
+            case 4 if wanted.waits_for == number:
+                track.unblock(run, begun[number])
+                wanted.done(number, run, begun[number], began + 1)
+            case 5 if wanted.waits_for is None:
+                track.block()
+                wanted.block(number, began + 1)
+            case 6 if chunks is None:
+                chunks, wanted.moved = recorder.chunks("own", iter([None])), 0
+                wanted.opened = began + 1
+            case 6:
+                assert chunks is not None
+                assert list(chunks) == [None]
+                wanted.made(began + 1)
+                chunks = None
+            case 7 if chunks is None:
+                recorder.digest()
+    assert recorder.spans.tolist() == wanted.spans
+    found = np.concatenate([track.table()[:, 7:] for track in tracks])
+    assert found.tolist() == wanted.totals.reshape(-1, 4).tolist()
+    assert [(one.run_ns, one.blocked_ns, one.drain_ns) for one in tracks] == [tuple(one) for one in wanted.whole]
+    assert recorder.products == ({"own": tuple(wanted.products)} if wanted.products[0] else {})
+
+
+class Replay:
+    """Sums up one event after the other, as it happens."""
+
+    def __init__(self) -> None:
+        self.spans: list[list[int]] = []
+        self.totals = np.zeros((2, 2, 3, 4), dtype=np.int64)  # track, side, message; count, bytes, copy, wait
+        self.whole = [[0, 0, 0], [0, 0, 0]]  # run, blocked, drain
+        self.waits_for: int | None = None
+        self.idle = self.blocked = 0
+        self.products, self.opened, self.moved = [0, 0], 0, 0
+
+    def sent(self, track: int, index: int, run: int, began: int, packed: int, now: int) -> None:
+        self.totals[track, SEND, index] += (1, 7, packed - began, now - packed)
+        self.spans += [[Kind.PACK, track, index, run, began, packed], [Kind.POST, track, index, run, packed, now]]
+        self.move(now - began, now)
+
+    def landed(self, track: int, index: int, run: int, now: int) -> None:
+        since = now if self.waits_for is None else self.idle
+        self.totals[track, RECV, index] += (1, 9, 0, now - since)
+        self.spans += [[Kind.WAIT, track, index, run, since, now]] if self.waits_for is not None else []
+        self.spans += [[Kind.LAND, track, index, run, now, now]]
+        self.move(0, now)
+
+    def unpacked(self, track: int, index: int, run: int, began: int, now: int) -> None:
+        self.totals[track, RECV, index, 2] += now - began
+        self.spans += [[Kind.UNPACK, track, index, run, began, now]]
+        self.move(now - began, now)
+
+    def block(self, track: int, now: int) -> None:
+        self.waits_for, self.idle, self.blocked = track, now, now
+
+    def done(self, track: int, run: int, began: int, now: int) -> None:
+        for place, one in enumerate((began, self.blocked, self.idle)):
+            self.whole[track][place] += now - one
+        self.waits_for = None
+        self.spans += [[Kind.DRAIN, track, -1, run, self.idle, now], [Kind.RUN, track, -1, run, began, now]]
+
+    def made(self, now: int) -> None:
+        self.spans += [[Kind.PRODUCT, -1, 0, self.products[0], self.opened, now]]
+        self.products = [self.products[0] + 1, self.products[1] + now - self.opened - self.moved]
+        self.idle = now
+
+    def move(self, spent: int, now: int) -> None:
+        self.moved += spent
+        self.idle = now
+
+
 def test_nothing_is_recorded_outside_and_outer_recordings_come_back(tmp_path: Path) -> None:
     def nested(transport: LocalTransport) -> list[bool]:
         seen = [active() is None]
