@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def check_bars(browser: Browser, page: Path) -> None:
 
 
 def check_map(browser: Browser, page: Path, key: str) -> tuple[int, int, int]:
-    """Hover over the brightest cell of a map, and return its row, its column and the bytes that the page says.
+    """Zoom in on the brightest cell of a map, hover over it, and return its row, its column and its bytes as said.
 
     All cells of the map of ranks together are the bytes of all levels of the JSON in the page.
     """
@@ -67,11 +68,18 @@ def check_map(browser: Browser, page: Path, key: str) -> tuple[int, int, int]:
     src = next(number for number, row in enumerate(cells) if most in row)
     dst = cells[src].index(most)
     size = int(browser.run("figure(PLACE)._fullData[0].dx"))
+    ranges = {"xaxis.range": _around(dst * size, size), "yaxis.range": _around(src * size, size)[::-1]}
+    browser.run(f"Plotly.relayout(document.querySelector('#{key} .figure'), {json.dumps(ranges)}).then(() => true)")
     said = hover(browser, key, "xaxis", str(dst * size), "yaxis", str(src * size))
     what = key[:-1] if size == 1 else f"{size} {key} from"
     ends = [f"{what} {place * size:,}{'' if size == 1 else ' on'}" for place in (src, dst)]
     assert said == f"from {ends[0]}to {ends[1]}{most:,} bytes"
     return src, dst, int(most)
+
+
+def _around(place: int, size: int) -> list[float]:
+    """Return a range in which a cell is large enough to be pointed at, whatever is rounded to pixels."""
+    return [place - 4.5 * size, place + 4.5 * size]
 
 
 def report_of(browser: Browser, page: Path, key: str) -> Json:
