@@ -55,7 +55,8 @@ def _busy_s(case: Case, traffic: Traffic, level: int) -> Floats:
     link = case.model.link(level)
     load = np.maximum(*(_load(case, traffic, level, side, link) for side in ("src", "dst")))
     whole = case.model.estimate(traffic.volume(case.topology), case.width, case.row_bytes // case.width)
-    return load * whole.levels_s[level] / load.max()
+    busy: Floats = load * whole.levels_s[level] / load.max()
+    return busy
 
 
 def _load(case: Case, traffic: Traffic, level: int, side: str, link: Link) -> Floats:

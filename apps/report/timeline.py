@@ -138,9 +138,9 @@ def _arrows(transfers: Transfers, place: dict[int, int], begin: int, end: int) -
     known = np.isin(transfers.src, list(place)) & np.isin(transfers.dst, list(place))
     pick = np.flatnonzero(known & (transfers.begin >= begin) & (transfers.end <= end))
     pick = pick[:: max(1, -(-pick.size // _ARROWS))]
-    times = [(moments[pick] - begin) * 1e-6 for moments in (transfers.begin, transfers.end)]
+    times: list[Floats] = [(moments[pick] - begin) / 1e6 for moments in (transfers.begin, transfers.end)]
     lines = [np.array([place[one] for one in ends[pick].tolist()]) for ends in (transfers.src, transfers.dst)]
-    return _lines("messages", *times, *lines)
+    return _lines("messages", times[0], times[1], lines[0], lines[1])
 
 
 def _lines(name: str, begin: Floats, end: Floats, src: IntGlobal, dst: IntGlobal) -> Any:
