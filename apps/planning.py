@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ from sparsecomm.apps.cached_plans import (
 from sparsecomm.apps.picture import density, picture_json
 from sparsecomm.apps.source import Say, Source, quiet
 from sparsecomm.apps.summary import Json, plan_json
-from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, fitting, passed_over
-from sparsecomm.collectives.strategy import Strategy
+from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, fitting
+from sparsecomm.collectives.strategy import Strategy, strategy_names
 from sparsecomm.cost import CostModel
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.partition.metrics import measure
@@ -101,6 +102,10 @@ class Planned:
         return self.to_json() | {"density": picture}
 
 
+# A partition is judged by what is quick to count; who wants every strategy makes a plan.
+_JUDGED_BY: Final = ("direct", "hierarchical", "reduce", "cover")
+
+
 def judge_partition(source: Source, topology: Topology, request: Request | None = None) -> Json:
     """Return the object of `sparsecomm partition --json`: balance, rows per level, and what each strategy would move.
 
@@ -110,9 +115,10 @@ def judge_partition(source: Source, topology: Topology, request: Request | None 
     remote = Remote.of(source.matrix, source.layouts)
     check_ranks(remote, topology)
     width, dtype = 64, np.float32
-    found = candidates(remote, topology, width=width, max_rank_nnz=int(source.loads().nnz.max(initial=0)))
-    offline = Offline(topology.num_ranks)
-    bounds, late = bounds_of(remote, topology, offline), passed_over(remote, topology, offline)
+    fullest = int(source.loads().nnz.max(initial=0))
+    found = candidates(remote, topology, width=width, max_rank_nnz=fullest, names=_JUDGED_BY)
+    late = {name: "`sparsecomm plan` does" for name in strategy_names() if name not in found}
+    bounds = bounds_of(remote, topology, Offline(topology.num_ranks))
     partition = source.partition_json(topology)
     report = plan_json(source.info, topology, partition, width, dtype, found, late, "", bounds)
     del report["chosen"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,15 +43,16 @@ def candidates(
     cost: CostModel | None = None,
     router: Router | None = None,
     asked: str | Strategy = "auto",
+    names: Sequence[str] = (),
 ) -> dict[str, Candidate]:
-    """Count every registered strategy but those passed over, and predict its time; nothing is built.
+    """Count every registered strategy, or those of `names`, but those passed over, and predict its time.
 
     Note: Collective over comm.
     """
     cost, router = cost or CostModel(topology), router or Offline(topology.num_ranks)
     late = passed_over(remote, topology, router, asked)
     found = {}
-    for name in strategy_names():
+    for name in names or strategy_names():
         if name in late:
             continue
         strategy = get_strategy(name)

@@ -185,8 +185,10 @@ def _show_strategies(console: Console, report: Json, chosen: str, measured: dict
     if needed > min(console.width, _PAGE):
         table = _strategy_lines(report, chosen, measured)
     console.print(table)
-    for name, reason in report["not_counted"].items():
-        console.print(f"{name} not counted: {reason}")
+    reasons = report["not_counted"]
+    for reason in dict.fromkeys(reasons.values()):
+        names = ", ".join(name for name in reasons if reasons[name] == reason)
+        console.print(f"{names} not counted: {reason}")
 
 
 def _strategy_columns(report: Json, chosen: str, measured: dict[str, float]) -> Table:
