@@ -60,13 +60,13 @@ def _sparsecomm(*words: object) -> None:
 def _row(what: str, page: Path) -> str:
     chromium()
     with Browser() as browser:
-        seen = check_page(browser, page)
+        paint_s = check_page(browser, page)
         check_bars(browser, page)
         for key in ("ranks", "nodes"):
             check_map(browser, page, key)
         assert browser.complaints == []
     size = f"{page.stat().st_size / 1e6:.1f} MB"
-    return f"| {what} | {size} | {seen.paint_s:.2f} s | {seen.view_s:.2f} s, {seen.slowest} |"
+    return f"| {what} | {size} | {paint_s:.2f} s |"
 
 
 def _write_table(rows: list[str]) -> None:
@@ -80,8 +80,8 @@ def _write_table(rows: list[str]) -> None:
         machine_text({**machine(), "command": COMMAND}),
         "```",
         "",
-        "| page | size | first paint | slowest view to draw |",
-        "| --- | --- | --- | --- |",
+        "| page | size | first paint |",
+        "| --- | --- | --- |",
         *rows,
         "",
     ]
