@@ -17,6 +17,7 @@ from sparsecomm.typing import IntGlobal, IntRank, frozen
 if TYPE_CHECKING:
     import networkx as nx
 
+DETECTED: Final = "detected"  # a topology that was found in a job
 MAX_RANKS: Final = 1 << 24
 
 
@@ -269,7 +270,7 @@ class Topology:
             raise InputError(f"not the description of a topology: {err}") from err
 
     @staticmethod
-    def from_nodes(rank_to_node: npt.ArrayLike, name: str = "detected") -> Topology:
+    def from_nodes(rank_to_node: npt.ArrayLike, name: str = DETECTED) -> Topology:
         """Make a two-level topology from the node number of every rank."""
         return make_tree(name, (_NODE, _NETWORK), [np.asarray(rank_to_node)])
 

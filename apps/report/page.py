@@ -18,6 +18,7 @@ from sparsecomm.apps.report.timeline import timeline_view
 from sparsecomm.apps.report.transfers import Transfers
 from sparsecomm.apps.report.tree import tree_view
 from sparsecomm.apps.report.volumes import volume_views
+from sparsecomm.apps.report.words import machine_of
 from sparsecomm.apps.summary import Json
 from sparsecomm.errors import InputError
 
@@ -88,7 +89,7 @@ def _embed(value: Any) -> str:
 def _title(report: Json) -> str:
     matrix = report["matrix"]["name"] if report["matrix"] else report["name"]
     what = "planned for" if report["kind"] == "plan" else "measured on"
-    return f"{Path(matrix).name} {what} {report['topology']['name']}"
+    return f"{Path(matrix).name} {what} {machine_of(report)}"
 
 
 def _facts(report: Json) -> str:
@@ -111,7 +112,7 @@ def _cards(report: Json) -> Iterator[tuple[str, str]]:
     level, time = report["levels"][network], report["time"]
     yield _bytes(level["bytes"]), f"over the {network} in one product"
     yield f"{level['rows']:,}", f"{network} rows in {level['messages']:,} messages"
-    if report["saved"]:
+    if report["saved"] and report["strategy"] != report["saved"]["naive"]:
         yield f"{100 * report['saved']['share']:.1f} %", f"saved over {report['saved']['naive']}"
     if report["bounds"]:
         yield f"{100 * report['bounds']['gap']:.1f} %", "above the lower bound"

@@ -64,7 +64,7 @@ def _figure(title: str, unit: str, ranks: list[int], traces: list[Any]) -> Any:
         yaxis={
             "tickvals": list(range(0, len(ranks), every)),
             "ticktext": [f"rank {rank}" for rank in ranks[::every]],
-            "autorange": "reversed",
+            "range": [len(ranks) - 0.4, -0.6],
             "zeroline": False,
             "showgrid": False,
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sparsecomm.apps.summary import Json
+from sparsecomm.topology import DETECTED
 
 _UNEVEN: Final = 1.5  # max / mean from which a level is called uneven
 _SMALL: Final = 4.0  # latency over transfer time from which messages are called small
@@ -29,6 +30,13 @@ def in_words(report: Json) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in _sentences(report))
 
 
+def machine_of(report: Json) -> str:
+    """Return what people call the topology of a report; one that was found in a job has no name of its own."""
+    topology = report["topology"]
+    found = topology["name"] == DETECTED
+    return f"{topology['ranks']} ranks on {topology['nodes']} nodes" if found else str(topology["name"])
+
+
 def _sentences(report: Json) -> Iterator[str]:
     yield from _on_lost(report)
     yield from _on_volume(report)
@@ -49,7 +57,7 @@ def _on_lost(report: Json) -> Iterator[str]:
 
 def _on_volume(report: Json) -> Iterator[str]:
     saved, bounds = report["saved"], report["bounds"]
-    if saved and saved["naive_rows"]:
+    if saved and saved["naive_rows"] and report["strategy"] != saved["naive"]:
         verb = "saves" if saved["share"] >= 0 else "costs"
         yield (
             f"{report['strategy']} {verb} {abs(100 * saved['share']):.1f} % of the {saved['level']} rows that "
@@ -57,16 +65,17 @@ def _on_volume(report: Json) -> Iterator[str]:
         )
     if bounds and bounds["lower_bound"]:
         if bounds["gap"] <= _GAP:
-            yield f"that is within {100 * bounds['gap']:.1f} % of the lower bound: only another partition can do better"
+            near = f"within {100 * bounds['gap']:.1f} % of the lower bound"
+            yield f"the network rows are {near}: only another partition can do better"
         elif bounds["rows"] == bounds["two_party_minimum"]:
             yield (
-                "that is the two-party minimum: no schedule that multiplies at the owner of the row or of the column "
-                f"moves less, though the lower bound is {bounds['lower_bound']:,}"
+                "the network rows are the two-party minimum: no schedule that multiplies at the owner of the row or of "
+                f"the column moves less, though the lower bound is {bounds['lower_bound']:,}"
             )
         else:
             yield (
-                f"that is {100 * bounds['gap']:.0f} % above the lower bound of {bounds['lower_bound']:,}; the "
-                f"two-party minimum, strategy cover, is {bounds['two_party_minimum']:,}"
+                f"the network rows are {100 * bounds['gap']:.0f} % above the lower bound of {bounds['lower_bound']:,}; "
+                f"the two-party minimum, strategy cover, is {bounds['two_party_minimum']:,}"
             )
 
 
@@ -85,7 +94,7 @@ def _on_time(report: Json) -> Iterator[str]:
             yield f"{100 * parts['overlap']:.0f} % of the communication is hidden behind the product"
     if time["predicted_s"] and time["measured_s"]:
         ratio = time["measured_s"] / time["predicted_s"]
-        yield f"a product takes {ratio:.1f} times what was predicted for {report['topology']['name']}"
+        yield f"a product takes {ratio:.1f} times what was predicted for {machine_of(report)}"
 
 
 def _on_waiting(report: Json) -> Iterator[str]:
