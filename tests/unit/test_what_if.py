@@ -104,7 +104,7 @@ def test_table_says_who_wins_and_what_limits() -> None:
         (["--set", "width=2", "--set", "width=3"], "set twice"),
         (["-s", "sideways"], "sideways"),
         (["-t", "uniform:3x2", "--weak"], "cannot grow by 3"),
-        (["-o", "plan"], "leave --show and -o out"),
+        (["-o", "plan"], "leave --show, --html and -o out"),
         (["-t", "uniform:0x2"], "uniform:0x2"),
     ],
 )
