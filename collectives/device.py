@@ -131,7 +131,8 @@ def copy_rows(
     if total == 0:
         return
     (to, to_stride), (of, of_stride) = _where(target), _where(source)
-    unit = next(unit for unit in _UNITS if all(int(n) % unit == 0 for n in (to, of, to_stride, of_stride, row_bytes)))
+    sizes = _begin(target), _begin(source), to_stride, of_stride, row_bytes
+    unit = next(unit for unit in _UNITS if all(size % unit == 0 for size in sizes))
     _kernel("copy_rows", unit)(
         _blocks(total // unit), (_THREADS,),
         (to, np.int64(to_stride // unit), _index(target_index), of, np.int64(of_stride // unit), _index(source_index),
@@ -159,10 +160,13 @@ def _blocks(work: int) -> tuple[int]:
     return (min(-(-work // _THREADS), _MOST_BLOCKS),)
 
 
-def _where(block: DeviceArray | Rows) -> tuple[np.uint64, int]:
-    """Return address and bytes from row to row."""
-    begin = address(block) if isinstance(block, np.ndarray) else np.uint64(block.data.ptr)
-    return begin, int(block.strides[0])
+def _where(block: DeviceArray | Rows) -> tuple[DeviceArray | np.uint64, int]:
+    """Return what tells a kernel of a block, and bytes from row to row; an array, unlike its address, is kept alive."""
+    return address(block) if isinstance(block, np.ndarray) else block, int(block.strides[0])
+
+
+def _begin(block: DeviceArray | Rows) -> int:
+    return int(address(block) if isinstance(block, np.ndarray) else block.data.ptr)
 
 
 def _index(index: DeviceArray | None) -> DeviceArray | np.uint64:
