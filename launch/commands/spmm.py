@@ -97,6 +97,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
     check_planning(args)
     if args.gpu:
+        _check_gpu_dtype(args.dtype)
         check_gpu()
     check_deadline(args.deadline or 0)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
@@ -105,6 +106,13 @@ def _check_options(args: argparse.Namespace) -> None:
         check_replaceable(args.profile, KIND)
     if args.repeat < 1:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
+
+
+def _check_gpu_dtype(dtype: str) -> None:
+    from sparsecomm.kernels.cuda_source import DTYPES
+
+    if dtype not in DTYPES:
+        raise InputError(f"--gpu multiplies float32 and float64, not {dtype}; give another --dtype, or leave out --gpu")
 
 
 def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:

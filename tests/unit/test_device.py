@@ -25,6 +25,7 @@ from sparsecomm.kernels.cuda_source import DTYPES, merge_source, row_source, til
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.topology import Topology
 from tests import cpu_cupy
+from tests.cli import sparsecomm
 from tests.device_bodies import check_distributed, check_moves, check_product, skewed
 from tests.spmm_cases import TOPOLOGIES
 
@@ -113,6 +114,12 @@ def test_the_command_multiplies_on_gpus(cupy: Any) -> None:
     report = run_local(3, lambda transport: run_spmm(options, Topology.parse("nodes:2,1"), transport))[0]
     assert (report["gpu"], report["verified"]) == (True, True)
     assert report["executed"]["rows"] == report["strategies"]["hierarchical"]["rows"]
+
+
+def test_the_command_refuses_other_types(cupy: Any) -> None:
+    ran = sparsecomm("spmm", "grid2d:8", "--gpu", "--dtype", "complex64")
+    assert (ran.rc, ran.stdout) == (2, "")
+    assert "--gpu multiplies float32 and float64, not complex64" in ran.stderr
 
 
 def test_without_cupy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
