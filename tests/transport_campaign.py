@@ -12,7 +12,7 @@ import numpy as np
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.execute import execute, execute_reverse
 from sparsecomm.collectives.transport.base import Transport
-from tests.exchange_bodies import DTYPES, blocks, same_bits
+from tests.exchange_cases import DTYPES, blocks, same_bits
 from tests.reference_plans import direct_plan, hub_plan, random_case
 
 WIRES = (None, None, np.float16, "bfloat16", "int8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.errors import ExchangeError, InputError
-from tests import exchange_bodies
+from tests import exchange_bodies, run_bodies
 from tests.reference_plans import direct_plan, hub_plan, random_case
 
 RANKS = (1, 2, 3, 4, 7)
@@ -21,18 +22,18 @@ RANKS = (1, 2, 3, 4, 7)
 
 @pytest.mark.parametrize("num_ranks", RANKS)
 @pytest.mark.parametrize("body", exchange_bodies.BODIES, ids=lambda body: body.__name__)
-def test_body(body: exchange_bodies.Callable[[Transport], None], num_ranks: int) -> None:
+def test_body(body: Callable[[Transport], None], num_ranks: int) -> None:
     run_local(num_ranks, body)
 
 
 @pytest.mark.parametrize("body", exchange_bodies.BODIES, ids=lambda body: body.__name__)
-def test_body_in_shared_memory(body: exchange_bodies.Callable[[Transport], None]) -> None:
+def test_body_in_shared_memory(body: Callable[[Transport], None]) -> None:
     run_local(4, body, num_shared=1)
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)
 def test_splitting(num_ranks: int) -> None:
-    run_local(num_ranks, exchange_bodies.check_splitting, max_bytes=64)
+    run_local(num_ranks, run_bodies.check_splitting, max_bytes=64)
 
 
 def test_results_come_by_rank() -> None:

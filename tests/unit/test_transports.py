@@ -10,7 +10,7 @@ import pytest
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import LocalTransport, run_local
-from tests.exchange_bodies import blocks, same_bits
+from tests.exchange_cases import blocks, same_bits
 from tests.jobs import run_job
 from tests.reference_plans import hub_plan, random_case
 from tests.transport_campaign import check_random_plan

@@ -11,7 +11,7 @@ import pytest
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.mpi import MpiTransport, topology_of
 from sparsecomm.errors import InputError
-from tests import exchange_bodies
+from tests import exchange_bodies, run_bodies
 
 
 @pytest.mark.mpi
@@ -32,7 +32,7 @@ def test_body_in_shared_memory(body: Callable[[Transport], None], comm: MPI.Intr
 @pytest.mark.mpi
 def test_splitting(comm: MPI.Intracomm) -> None:
     with MpiTransport(comm, max_bytes=64) as transport:
-        exchange_bodies.check_splitting(transport)
+        run_bodies.check_splitting(transport)
 
 
 @pytest.mark.mpi
