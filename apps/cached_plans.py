@@ -74,15 +74,12 @@ class Counts:
         return replace(self, volumes=self.volumes | {name: volume}, late=late)
 
     def to_json(self) -> Header:
-        volumes = {
-            name: {field: np.asarray(getattr(volume, field)).tolist() for field in Volume.__dataclass_fields__}
-            for name, volume in self.volumes.items()
-        }
+        volumes = {name: _noted(volume) for name, volume in self.volumes.items()}
         return {"volumes": volumes, "late": self.late, "bounds": self.bounds._asdict(), "loads": self._loads()}
 
     @staticmethod
     def from_json(header: Header) -> Counts:
-        volumes = {name: Volume(**_restored(fields)) for name, fields in header["volumes"].items()}
+        volumes = {name: _restored(fields) for name, fields in header["volumes"].items()}
         bounds = Bounds(**header["bounds"])
         return Counts(volumes, header["late"], bounds, *header["loads"])
 
@@ -100,10 +97,15 @@ def _busiest(remote: Remote, router: Router) -> tuple[int, int, int]:
     return int(most), int(of_it), int(total) // router.num_ranks
 
 
-def _restored(fields: Header) -> dict[str, Any]:
-    return {
-        name: np.array(value, dtype=np.int64) if isinstance(value, list) else value for name, value in fields.items()
-    }
+def _noted(volume: Volume) -> Header:
+    fields = {name: np.asarray(getattr(volume, name)).tolist() for name in volume.__slots__ if name != "phases"}
+    return fields | {"phases": [_noted(phase) for phase in volume.phases]}
+
+
+def _restored(fields: Header) -> Volume:
+    phases = tuple(_restored(phase) for phase in fields["phases"])
+    arrays = {name: np.array(value, dtype=np.int64) for name, value in fields.items() if isinstance(value, list)}
+    return Volume(**fields | arrays | {"phases": phases})
 
 
 def pattern_of_source(source: Source) -> str:
@@ -179,7 +181,7 @@ def cached_rank_product(
     rank = transport.rank
 
     def read(path: Path, header: Header) -> RankProduct:
-        product = load_shard(path, strategy.name, rank, layouts)
+        product = load_shard(path, header, rank, layouts)
         if f"{product.hash():016x}" != header["hash"]:
             raise ValueError(f"{path} is damaged")
         return product
@@ -199,7 +201,7 @@ def keep_rank_product(
 
     def write(path: Path) -> Header:
         save_shard(path, product)
-        return {"hash": f"{product.hash():016x}"}
+        return {"strategy": product.strategy, "relays": product.relays, "hash": f"{product.hash():016x}"}
 
     if is_built_in(strategy):
         cache.put(plan_key(pattern, topology, strategy.name, "rank", product.rank), product, write)

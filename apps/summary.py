@@ -70,6 +70,7 @@ def candidate_json(candidate: Candidate, topology: Topology, width: int, itemsiz
         "bytes": per_level(volume.rows * width * itemsize),
         "max_rank_rows": per_level(volume.max_rank_rows),
         "max_node_rows": {"in": int(volume.max_group_in[-1]), "out": int(volume.max_group_out[-1])},
+        "phases": max(1, len(volume.phases)),
         "max_rank_bytes": volume.max_rank_buffer * width * itemsize,
         "predicted_s": candidate.estimate.total_s,
         "predicted_parts_s": candidate.estimate.parts(names),

@@ -82,7 +82,8 @@ class Strategy:
         """
         router = router or Offline(topology.num_ranks)
         schedule = self._made(remote, topology, router)
-        return volume_of([schedule.gather.moves(router, False), schedule.scatter.moves(router, True)], topology, router)
+        moves = [schedule.gather.moves(router, False), schedule.scatter.moves(router, True)]
+        return volume_of(moves, topology, router, in_turn=self._relays(schedule, remote, router))
 
     def build(self, remote: Remote, topology: Topology) -> Product:
         """Make the product of all ranks in one process.
@@ -93,7 +94,8 @@ class Strategy:
         router = Offline(topology.num_ranks)
         schedule = self._made(remote, topology, router)
         gather, scatter = (build_plan(side, topology, router) for side in (schedule.gather, schedule.scatter))
-        return Product(self.name, gather, scatter, schedule.multiplier, remote.layouts)
+        relays = self._relays(schedule, remote, router)
+        return Product(self.name, gather, scatter, schedule.multiplier, remote.layouts, relays)
 
     def build_rank(self, remote: Remote, topology: Topology, router: Router) -> RankProduct:
         """Make this rank's part of the product from this rank's remote nonzeros.
@@ -105,13 +107,25 @@ class Strategy:
         """
         schedule = self._made(remote, topology, router)
         gather, scatter = (build_rank_plan(side, router) for side in (schedule.gather, schedule.scatter))
-        return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts)
+        relays = self._relays(schedule, remote, router)
+        return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts, relays)
 
     def _made(self, remote: Remote, topology: Topology, router: Router) -> Schedule:
         reason = self.refuses(remote, topology, router)
         if reason:
             raise InputError(f"strategy {self.name}: {reason}")
         return self.schedule(remote, topology, router)
+
+    def _relays(self, schedule: Schedule, remote: Remote, router: Router) -> bool:
+        """Say whether anybody multiplies a nonzero of which it owns neither row nor column.
+
+        Note: Collective over comm.
+        """
+        if not self.row_mode:
+            return False
+        by, table = schedule.multiplier, remote.nonzeros
+        third = bool(((by != table.rank) & (by != table["col_rank"])).any())
+        return bool(router.reduce(np.array([third]), "max")[0])
 
 
 # One file each, which registers itself. Simplest first: where predictions tie, `auto` takes the first of this order,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,14 @@ class LevelTime:
     transfer_s: float
     port: Literal["rank", "group"]
     staging_s: float
+
+    @staticmethod
+    def in_turn(times: Sequence[LevelTime]) -> LevelTime:
+        """Return the time of what happens at a level one after the other; the port is that of the longest."""
+        latency, transfer, staging = (
+            sum(getattr(time, part) for time in times) for part in ("latency_s", "transfer_s", "staging_s")
+        )
+        return LevelTime(latency, transfer, max(times, key=lambda time: time.transfer_s).port, staging)
 
     @property
     def moving_s(self) -> float:
@@ -204,7 +212,8 @@ class CostModel:
         Level l takes latency * messages of the busiest rank + the larger of (bytes of the busiest rank / rate of a
         rank) and (bytes of the busiest child group / rate of a group). On GPUs that is tried twice, straight out of GPU
         memory and through the host, and the faster way counts. Cut into m chunks, T(m) = sum(t)/m + (m-1)/m max(t) +
-        m sum(latency), with t the times of the levels, of packing and of the product.
+        m sum(latency), with t the times of the levels, of packing and of the product. Phases of a volume follow each
+        other, each as long as its own busiest ranks and groups take, and own nonzeros hide in the first alone.
 
         Args:
             volume: what moves, in rows.
@@ -218,16 +227,22 @@ class CostModel:
             Lockhart et al. 2022.
         """
         row_bytes = width * itemsize
-        levels = tuple(self._level(volume, level, row_bytes) for level in range(self.topology.num_levels))
+        phases = [
+            [self._level(phase, level, row_bytes) for level in range(self.topology.num_levels)]
+            for phase in volume.phases or (volume,)
+        ]
+        levels = tuple(LevelTime.in_turn(times) for times in zip(*phases, strict=True))
         # Every row is read and written once when packed and once when unpacked.
-        rows = max(volume.max_rank_rows.sum(), self.crowding * volume.rows.sum() / self.topology.num_ranks)
+        busiest = sum(int(phase.max_rank_rows.sum()) for phase in volume.phases or (volume,))
+        rows = max(busiest, self.crowding * volume.rows.sum() / self.topology.num_ranks)
         pack = 4 * float(rows) * row_bytes / self._memory_Bps
         # A stage packs and unpacks; what is multiplied is one kernel more.
         launch = (2 * volume.num_stages + (max_rank_nnz > 0)) * self.topology.device.launch_s
         alone, together = (self.product_s(nnz, row_bytes, itemsize) for nnz in (max_rank_nnz, mean_rank_nnz))
         product = max(alone, self.crowding * together)
         own = product * own_nnz / max_rank_nnz if self.overlap and max_rank_nnz else 0.0
-        hidden = min(own, sum(level.moving_s for level in levels))
+        # Own nonzeros are done before ghosts are multiplied, on which the next phase waits.
+        hidden = min(own, sum(level.moving_s for level in phases[0]))
         whole = Estimate(levels, pack, launch, product, hidden)
         return whole if self.depth == 1 else whole.pipelined(self.depth)
 

@@ -32,6 +32,8 @@ class Product:
         multiplier: (num_remote,) int32, the rank that multiplies each remote nonzero, in CSR order of the renumbered
             matrix; every other nonzero is multiplied by the owner of its row, who owns its column too.
         layouts: who owns rows and columns.
+        relays: whether any rank multiplies a nonzero of which it owns neither row nor column, so that partial rows wait
+            for ghosts.
     """
 
     strategy: str
@@ -39,6 +41,7 @@ class Product:
     scatter: Plan
     multiplier: IntRank
     layouts: Layouts
+    relays: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multiplier", frozen(np.ascontiguousarray(self.multiplier, dtype=np.int32)))
@@ -54,7 +57,7 @@ class Product:
     def volume(self) -> Volume:
         """Count what the stages of both plans move."""
         moves = [self.gather.moves(), self.scatter.moves(reverse=True)]
-        return volume_of(moves, self.topology, Offline(self.num_ranks))
+        return volume_of(moves, self.topology, Offline(self.num_ranks), in_turn=self.relays)
 
     def memory(self, width: int, dtype: npt.DTypeLike) -> IntGlobal:
         """Return the bytes that the exchanges of this product allocate on every rank, (num_ranks,) int64."""
@@ -74,6 +77,7 @@ class Product:
             self.scatter.rank(rank),
             self.multiplier[mine],
             self.layouts,
+            self.relays,
         )
 
     def verify(self, remote: Remote | None = None) -> None:
@@ -136,6 +140,7 @@ class RankProduct:
         gather, scatter: this rank's part of both plans.
         multiplier: (num_remote,) int32, the rank that multiplies each remote nonzero of this rank's rows, CSR order.
         layouts: who owns rows and columns.
+        relays: as in `Product`, the same on every rank.
     """
 
     strategy: str
@@ -143,6 +148,7 @@ class RankProduct:
     scatter: RankPlan
     multiplier: IntRank
     layouts: Layouts
+    relays: bool = False
 
     @property
     def rank(self) -> int:
@@ -153,7 +159,8 @@ class RankProduct:
 
         Note: Collective over comm.
         """
-        return volume_of([self.gather.moves(), self.scatter.moves(reverse=True)], topology, router)
+        moves = [self.gather.moves(), self.scatter.moves(reverse=True)]
+        return volume_of(moves, topology, router, in_turn=self.relays)
 
     def hash(self) -> int:
         """Return this rank's share of the fingerprint of the product."""

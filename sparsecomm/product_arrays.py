@@ -22,7 +22,7 @@ _SIDES = ("gather", "scatter")
 def save_product_arrays(folder: Path, product: Product) -> Header:
     """Write the arrays of a product to a folder and return what its header must say."""
     arrays = {"multiplier": product.multiplier}
-    header: Header = {"strategy": product.strategy}
+    header: Header = {"strategy": product.strategy, "relays": product.relays}
     for side in _SIDES:
         plan: Plan = getattr(product, side)
         whole, values = _split(plan, ("topology", "stages"))
@@ -51,7 +51,7 @@ def load_product_arrays(folder: Path, header: Header, topology: Topology, layout
         if _checksum(arrays[name]) != expected:
             raise InputError(f"{folder}: array {name} is damaged; plan again")
     gather, scatter = (_plan(side, header[side], arrays, topology) for side in _SIDES)
-    return Product(header["strategy"], gather, scatter, arrays["multiplier"], layouts)
+    return Product(header["strategy"], gather, scatter, arrays["multiplier"], layouts, header["relays"])
 
 
 def _checksum(array: np.ndarray[Any, Any]) -> int:

@@ -71,9 +71,8 @@ def save_product(
     hashes = np.zeros(product.num_ranks, dtype=np.uint64)
     with new_directory(path, KIND) as folder:
         for p, shards in enumerate(zip(product.gather.shards(), product.scatter.shards(), strict=True)):
-            shard = RankProduct(
-                product.strategy, *shards, product.multiplier[bounds[p] : bounds[p + 1]], product.layouts
-            )
+            mine = product.multiplier[bounds[p] : bounds[p + 1]]
+            shard = RankProduct(product.strategy, *shards, mine, product.layouts, product.relays)
             hashes[p] = shard.hash()
             save_shard(rank_folder(folder, p), shard)
         save_layouts(folder, product.layouts)
@@ -81,6 +80,7 @@ def save_product(
         (folder / REPORT).write_text(json.dumps(report or {}))  # not in the header, which every rank reads
         header = {
             "strategy": product.strategy,
+            "relays": product.relays,
             "fingerprint": fingerprint_of(hashes),
             "hashes": [f"{int(value):016x}" for value in hashes],
             "matrix": matrix,
@@ -161,7 +161,7 @@ def load_rank_product(path: Path, header: Header, rank: int) -> RankProduct:
     """
     layouts, folder = load_layouts(path, header), rank_folder(path, rank)
     try:
-        shard = load_shard(folder, header["strategy"], rank, layouts)
+        shard = load_shard(folder, header, rank, layouts)
         intact = f"{shard.hash():016x}" == header["hashes"][rank]
     except InputError:
         raise
@@ -215,7 +215,7 @@ def load_product(path: Path) -> Product:
     for plan in (gather, scatter):
         _check_levels(path, plan)
     multiplier = np.concatenate([shard.multiplier for shard in shards])
-    return Product(header["strategy"], gather, scatter, multiplier, shards[0].layouts)
+    return Product(header["strategy"], gather, scatter, multiplier, shards[0].layouts, shards[0].relays)
 
 
 def _check_levels(path: Path, plan: Plan) -> None:
@@ -242,15 +242,16 @@ def save_shard(folder: Path, shard: RankProduct) -> None:
         save_arrays(folder, name, arrays)
 
 
-def load_shard(folder: Path, strategy: str, rank: int, layouts: Layouts) -> RankProduct:
-    """Map what `save_shard` wrote.
+def load_shard(folder: Path, header: Header, rank: int, layouts: Layouts) -> RankProduct:
+    """Map what `save_shard` wrote, given a header with `strategy` and, unless it is an old one, `relays`.
 
     Raises:
         InputError: a file is missing or damaged.
     """
     gather = _load_plan(folder, "gather", rank, layouts.cols.own_rows(rank))
     scatter = _load_plan(folder, "scatter", rank, layouts.rows.own_rows(rank))
-    return RankProduct(strategy, gather, scatter, load_indices(folder, "product", "multiplier"), layouts)
+    multiplier, relays = load_indices(folder, "product", "multiplier"), bool(header.get("relays", False))
+    return RankProduct(header["strategy"], gather, scatter, multiplier, layouts, relays)
 
 
 def _message_rows(number: int, level: int, side: int, messages: Messages) -> IntGlobal:

@@ -73,8 +73,13 @@ class Traffic:
         part, stage, level = (column.tolist() for column in distinct([self.part, self.stage, self.level]))
         return list(zip(part, stage, level, strict=True))
 
-    def volume(self, topology: Topology) -> Volume:
-        """Return what `Plan.volume` does, but for the buffers, which messages say nothing of."""
+    def volume(self, topology: Topology, *, in_turn: bool = False) -> Volume:
+        """Return what `Product.volume` does, but for the buffers, which messages say nothing of.
+
+        Args:
+            topology: of the ranks.
+            in_turn: whether each part waits for the one before it.
+        """
         rows, times = self.all_rows, self.count
         rows_in, rows_out = self.by_rank(topology, rows, "dst"), self.by_rank(topology, rows, "src")
         num_in, num_out = self.by_rank(topology, times, "dst"), self.by_rank(topology, times, "src")
@@ -87,6 +92,7 @@ class Traffic:
             _busiest_child(rows_out, topology),
             0,
             distinct([self.part, self.stage])[0].size,
+            tuple(self.take(self.part == part).volume(topology) for part in np.unique(self.part)) if in_turn else (),
         )
 
 

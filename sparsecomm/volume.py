@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ class Volume:
             level a rank, at the outermost a node).
         max_rank_buffer: rows of slots and message buffers on the fullest rank (one number, all levels together).
         num_stages: stages in which anything moves.
+        phases: what follows each other, the gather and then the scatter, where partial rows are made of ghosts; empty
+            where all of it may be in flight together.
     """
 
     rows: IntGlobal
@@ -39,6 +41,7 @@ class Volume:
     max_group_out: IntGlobal
     max_rank_buffer: int
     num_stages: int
+    phases: tuple[Volume, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Volume) and all(
@@ -62,12 +65,22 @@ class Moves(NamedTuple):
     reverse: bool
 
 
-def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Volume:
-    """Count what the copies of one or more plans move together.
+def volume_of(moves: Sequence[Moves], topology: Topology, router: Router, *, in_turn: bool = False) -> Volume:
+    """Count what the copies of one or more plans move together; `in_turn`, a plan waits for the one before it.
 
     Note: Collective over comm.
     """
-    ends = [_ends_of(move, topology, router) for move in moves]
+    counted = [(move, _ends_of(move, topology, router), _num_stages(move.copies["stage"], router)) for move in moves]
+    phases = tuple(_volume_of([one], topology, router) for one in counted) if in_turn else ()
+    return replace(_volume_of(counted, topology, router), phases=phases)
+
+
+def _volume_of(counted: Sequence[tuple[Moves, IntGlobal, int]], topology: Topology, router: Router) -> Volume:
+    """Return what plans move together, given what `_ends_of` and `_num_stages` find of each.
+
+    Note: Collective over comm.
+    """
+    moves, ends, num_stages = zip(*counted, strict=True)
     turned = [side[::-1] if move.reverse else side for move, side in zip(moves, ends, strict=True)]
     (rows_in, messages_in), (rows_out, messages_out) = np.moveaxis(np.sum(turned, axis=0), 3, 1)
     # A copy takes a slot and a place in the receive buffer where it ends, and a place in the send buffer at its start.
@@ -81,7 +94,7 @@ def volume_of(moves: Sequence[Moves], topology: Topology, router: Router) -> Vol
         frozen(_busiest_group(rows_in, topology, router)),
         frozen(_busiest_group(rows_out, topology, router)),
         int(router.reduce(buffer.max(keepdims=True), "max")[0]),
-        sum(_num_stages(move.copies["stage"], router) for move in moves),
+        sum(num_stages),
     )
 
 

@@ -281,7 +281,7 @@ def _spread(machine: Machine, level: int, holder: int, users: Iterable[int], row
         yield from _spread(machine, level - 1, entry, inside, row)
 
 
-def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy]) -> dict[str, Any]:
+def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy], *, in_turn: bool = False) -> dict[str, Any]:
     """Return the fields of the Volume of a schedule with one stage a level, `scatter` being run backwards."""
     machine = case.machine
     turned = {Copy(copy.level, copy.dst, copy.src, copy.row) for copy in scatter}
@@ -301,6 +301,7 @@ def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy]) -> dict[
         "max_group_out": [_busiest(machine, level, rows_out[level]) for level in levels],
         "max_rank_buffer": max(_buffer(case, p, [*gather, *scatter]) for p in ranks),
         "num_stages": len({(plan, copy.level) for plan, copy in runs}),
+        "phases": [volume_of_copies(case, *one) for one in ((gather, set()), (set(), scatter))] if in_turn else [],
     }
 
 

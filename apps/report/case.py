@@ -71,6 +71,12 @@ class Case:
     def row_bytes(self) -> int:
         return self.width * np.dtype(self.dtype).itemsize
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether the scatter waits for the gather, as far as is known."""
+        known = (self.report.get("strategies") or {}).get(self.report.get("chosen")) or {}
+        return int(known.get("phases", 1)) > 1
+
     def in_reverse(self, part: int) -> bool:
         """Say whether the stages of a part run from the last to the first."""
         return self.parts[part].endswith(REVERSE)

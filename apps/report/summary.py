@@ -31,7 +31,7 @@ def summarise(case: Case, transfers: Transfers | None = None) -> Json:
         transfers: of the run, if they have been matched already.
     """
     transfers = match(case.ranks) if transfers is None else transfers
-    volume = case.traffic.volume(case.topology)
+    volume = case.traffic.volume(case.topology, in_turn=case.in_turn)
     estimate = case.model.estimate(volume, case.width, case.row_bytes // case.width)
     report: Json = {
         "schema": SCHEMA,

@@ -36,6 +36,7 @@ SHARED = {
             **{noun: dict.fromkeys(LEVELS, int) for noun in ("rows", "messages", "bytes", "max_rank_rows")},
             "max_node_rows": {"in": int, "out": int},
             "gap_percent": {"network": float, "busiest_node": float},
+            "phases": int,
             "max_rank_bytes": int,
             "predicted_s": float,
             "predicted_parts_s": {

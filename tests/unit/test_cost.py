@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from sparsecomm.collectives.strategies import candidates, choose
 from sparsecomm.collectives.strategy import get_strategy, strategy_names
 from sparsecomm.cost import CostModel, Estimate, Link, imbalance
 from sparsecomm.errors import InputError
+from sparsecomm.io.matrix import read_matrix
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.topology import Device, Level, Topology
@@ -205,3 +207,36 @@ def test_ranks_that_crowd_each_other() -> None:
         assert found.product_s == pytest.approx(product * 108e-9)
         assert found.pack_s == pytest.approx(4 * 3 * 40 * 100 / 1e9)
     assert CostModel(MACHINE, memory_Bps=1e9).estimate(volume, 25, 4).pack_s == pytest.approx(4 * 70 * 100 / 1e9)
+
+
+def test_phases_take_turns() -> None:
+    """Each phase waits for its own busiest node and rank, and own nonzeros hide behind the first alone."""
+    first = _volume(max_rank_rows=[10, 30], max_rank_messages=[1, 3], max_group_in=[10, 40], max_group_out=[10, 60])
+    then = _volume(max_rank_rows=[20, 50], max_rank_messages=[1, 2], max_group_in=[20, 70], max_group_out=[20, 30])
+    whole = _volume(rows=[60, 160], max_rank_rows=[30, 60], max_rank_messages=[2, 4], max_group_in=[30, 90])
+    model = CostModel(MACHINE, memory_Bps=1e9, overlap=True)
+    found = model.estimate(replace(whole, phases=(first, then)), 25, 4, 1000, 900)
+    alone = [model.estimate(phase, 25, 4) for phase in (first, then)]
+    assert found.levels_s == pytest.approx(np.sum([one.levels_s for one in alone], axis=0))
+    assert found.levels_s[1] == pytest.approx(5 * 10e-6 + 30e-6 + 50e-6)  # nodes send 60 rows, then a rank has 50
+    assert found.levels[1].port == "rank"
+    assert found.pack_s == pytest.approx(4 * (40 + 70) * 100 / 1e9)
+    assert found.hidden_s == pytest.approx(1e-6 + 30e-6)
+    assert found.total_s > model.estimate(whole, 25, 4, 1000, 900).total_s
+
+
+def test_relay_waits_where_third_ranks_multiply() -> None:
+    """On a skewed graph `relay` sends less than `cover`, but its busiest nodes have their rows one after the other."""
+    topology = Topology.parse("uniform:4x2")
+    matrix = read_matrix("rmat:10")
+    layout = Layout.block(matrix.shape[0], topology.num_ranks)
+    remote = Remote.of(matrix, Layouts(layout, layout))
+    found = candidates(remote, topology, names=("direct", "cover", "relay"))
+    cover, relay = found["cover"].volume, found["relay"].volume
+    assert relay.rows[-1] < cover.rows[-1]
+    assert cover.phases == ()
+    gather, scatter = relay.phases
+    assert (gather.rows + scatter.rows).tolist() == relay.rows.tolist()
+    most = [max(int(phase.max_group_in[-1]), int(phase.max_group_out[-1])) for phase in relay.phases]
+    assert sum(most) > max(int(cover.max_group_in[-1]), int(cover.max_group_out[-1]))
+    assert choose(found).name == "cover"

@@ -78,7 +78,8 @@ def _expected(name: str, case: Case) -> tuple[set[Copy], set[Copy]]:
 
 
 def _fields(volume: Volume) -> dict[str, Any]:
-    return {name: np.asarray(getattr(volume, name)).tolist() for name in volume.__slots__}
+    fields = {name: np.asarray(getattr(volume, name)).tolist() for name in volume.__slots__ if name != "phases"}
+    return fields | {"phases": [_fields(phase) for phase in volume.phases]}
 
 
 def _copies(plan: Plan) -> set[Copy]:
@@ -97,7 +98,10 @@ def test_copies_volume_and_result(name: str, case: Case) -> None:
     gather, scatter = _expected(name, case)
     assert (_copies(product.gather), _copies(product.scatter)) == (gather, scatter)
     volume = get_strategy(name).count(remote, topology)
-    assert _fields(product.volume()) == _fields(volume) == volume_of_copies(case, gather, scatter)
+    third = [by not in ends[2:] for by, ends in zip(_multipliers(name, case), remote_nonzeros(case), strict=True)]
+    assert product.relays == any(third)
+    expected = volume_of_copies(case, gather, scatter, in_turn=any(third))
+    assert _fields(product.volume()) == _fields(volume) == expected
     assert product.volume() == volume
     assert int(product.memory(1, np.uint8).max()) == volume.max_rank_buffer
     x = {row: int(value) for row, value in enumerate(np.random.default_rng(7).integers(-9, 10, case.matrix.shape[1]))}
