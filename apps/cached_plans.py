@@ -39,6 +39,7 @@ class Counts:
         max_rank_nnz: nonzeros of the rank that has most.
         own_nnz: how many of them have an own column.
         mean_rank_nnz: nonzeros of all ranks over the number of ranks.
+        mean_rank_rows: rows of Y over the number of ranks.
     """
 
     volumes: dict[str, Volume]
@@ -47,6 +48,7 @@ class Counts:
     max_rank_nnz: int
     own_nnz: int
     mean_rank_nnz: int
+    mean_rank_rows: int
 
     @staticmethod
     def of(remote: Remote, topology: Topology, router: Router, asked: str, say: Say) -> Counts:
@@ -83,18 +85,21 @@ class Counts:
         bounds = Bounds(**header["bounds"])
         return Counts(volumes, header["late"], bounds, *header["loads"])
 
-    def _loads(self) -> tuple[int, int, int]:
-        return self.max_rank_nnz, self.own_nnz, self.mean_rank_nnz
+    def _loads(self) -> tuple[int, int, int, int]:
+        return self.max_rank_nnz, self.own_nnz, self.mean_rank_nnz, self.mean_rank_rows
 
 
-def _busiest(remote: Remote, router: Router) -> tuple[int, int, int]:
-    """Return the nonzeros of the rank that has most, how many of them have an own column, and the mean of all ranks."""
+def _busiest(remote: Remote, router: Router) -> tuple[int, int, int, int]:
+    """Return the nonzeros of the rank that has most, how many have an own column, and the means of nonzeros and rows.
+
+    Note: Collective over comm.
+    """
     own = remote.own_nnz
     nnz = own + np.bincount(remote.nonzeros.rank - router.held.start, minlength=own.size)
     most = router.reduce(np.array([nnz.max(initial=0)], dtype=np.int64), "max")[0]
     of_it = router.reduce(np.array([own[nnz == most].max(initial=0)], dtype=np.int64), "max")[0]
     total = router.reduce(np.array([nnz.sum()], dtype=np.int64), "sum")[0]
-    return int(most), int(of_it), int(total) // router.num_ranks
+    return int(most), int(of_it), int(total) // router.num_ranks, remote.layouts.rows.num_rows // router.num_ranks
 
 
 def _noted(volume: Volume) -> Header:

@@ -21,6 +21,7 @@ from sparsecomm.kernels import spmm
 from sparsecomm.topology import Topology
 
 _WIDTHS: Final = (1, 8, 64, 256)
+_EDGE_FACTORS: Final = (16, 2)  # many nonzeros in a row, and few: what a row of Y takes shows where they are few
 _SCALE: Final = 13  # of the matrix that is multiplied: X of 64 columns takes 2 MB, more than a core's own caches
 _ROW_BYTES: Final = 256
 _NUM_ROWS: Final = 1 << 17
@@ -61,19 +62,33 @@ def calibrate(
     say("timing copies")
     copying, _ = _alone_and_together(transport, _copying(transport))
     say("timing products")
-    matrix = rmat(scale, 16).astype(np.float32)
-    times = [_alone_and_together(transport, _multiplying(matrix, width)) for width in _WIDTHS]
-    products = [Multiplied(matrix.nnz, 4 * width, one) for width, (one, _) in zip(_WIDTHS, times, strict=True)]
+    products, crowding = _products(transport, scale)
+    nonzero_s, byte_s, row_s, row_byte_s = fit_product(products)
     made = Calibration(
         transport.bcast(platform.node()),
         transport.num_ranks,
         levels,
         _COPIED / copying,
-        *fit_product(products),
-        float(np.median([together / one for one, together in times])),
+        nonzero_s,
+        byte_s,
+        crowding,
         datetime.now(UTC).isoformat(timespec="seconds"),
+        row_s,
+        row_byte_s,
     )
     return transport.bcast(made)
+
+
+def _products(transport: Transport, scale: int) -> tuple[list[Multiplied], float]:
+    """Return products of one rank alone, and how many times longer they take when all ranks multiply."""
+    points, crowding = [], []
+    for edge_factor in _EDGE_FACTORS:
+        matrix = rmat(scale, edge_factor).astype(np.float32)
+        for width in _WIDTHS:
+            alone, together = _alone_and_together(transport, _multiplying(matrix, width))
+            points.append(Multiplied(matrix.nnz, matrix.shape[0], 4 * width, alone))
+            crowding.append(together / alone)
+    return points, float(np.median(crowding))
 
 
 def _misfit(topology: Topology, transport: Transport) -> str:

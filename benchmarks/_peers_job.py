@@ -19,6 +19,7 @@ from _spmm_job import mpi_library
 
 from sparsecomm.apps.job import Share, bring
 from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.redistributed import RedistributedMatrix
 from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.spmm import TOLERANCE, max_error
 from sparsecomm.calibration import Calibration
@@ -117,6 +118,8 @@ def _choose(share: Share, topology: Topology, args: argparse.Namespace, transpor
 def _ours(
     share: Share, strategy: str, topology: Topology, transport: MpiTransport, width: int, stack: ExitStack
 ) -> Alternative:
+    if strategy == "redistribute":
+        return _redistributed(share, topology, transport, width, stack)
     product = plan_rows(share.rows, share.layouts, topology, transport, strategy=strategy, width=width)
     matrix = stack.enter_context(DistMatrix(share.rows, product, topology, transport))
     x = matrix.empty(width)
@@ -139,6 +142,17 @@ def _ours(
 
     y = np.zeros((product.scatter.num_own, width), dtype=share.rows.dtype)
     return Alternative(x, move, lambda: matrix @ x, np.array([done.rows_received, done.rows_sent]))
+
+
+def _redistributed(
+    share: Share, topology: Topology, transport: MpiTransport, width: int, stack: ExitStack
+) -> Alternative:
+    matrix = stack.enter_context(RedistributedMatrix(share.rows, share.layouts, topology, transport))
+    x = np.zeros((len(share.layouts.cols.own_rows(transport.rank)), width), dtype=share.rows.dtype)
+    _ = matrix @ x
+    pieces = np.array([matrix.executed.rows_received, matrix.executed.rows_sent])
+    rows = np.round(pieces / topology.num_ranks).astype(np.int64)
+    return Alternative(x, lambda: matrix @ x, lambda: matrix @ x, rows)
 
 
 def _peer(hand: NeededRows | WholeX, topology: Topology, transport: MpiTransport) -> Alternative:

@@ -34,6 +34,8 @@ WIDTHS: Final = (10, 22, 12, 10, 10, 10, 11)
 
 def main() -> int:
     args = _arguments()
+    if args.what == "move" and "redistribute" in args.ours:
+        raise SystemExit("redistribute makes its products between its two moves; time it with --what multiply")
     if env_size(os.environ) is not None:
         from _peers_job import run
 

@@ -20,5 +20,7 @@ def show_calibration(made: Calibration) -> None:
     out.print(table)
     out.print(f"a rank alone copies {made.memory_Bps / 1e9:.3g} GB/s of scattered rows, reads and writes counted")
     dense = seconds(256 * made.byte_s)
-    out.print(f"and multiplies in {seconds(made.nonzero_s)} a nonzero and {dense} for its 64 float32 of X")
+    out.print(f"and multiplies in {seconds(made.nonzero_s)} a nonzero and {dense} for its 64 float32 of X,")
+    row, dense = seconds(made.row_s), seconds(256 * made.row_byte_s)
+    out.print(f"{row} a row and {dense} for its 64 float32 of Y")
     out.print(f"products take {made.crowding:.2f} times longer when all ranks multiply")

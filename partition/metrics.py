@@ -131,7 +131,8 @@ def predicted_s(matrix: csr_array[Any], layouts: Layouts, topology: Topology, re
         transfer = traffic.busiest * request.row_bytes / (level.bandwidth_Bps * level.ports)
         total += int(traffic.peers.max(initial=0)) * level.latency_s + transfer
     nnz = np.bincount(_owners(layouts.rows), np.diff(matrix.indptr), topology.num_ranks)
-    return total + CostModel(topology).product_s(int(nnz.max(initial=0)), request.row_bytes, request.itemsize)
+    most, rows = int(nnz.max(initial=0)), matrix.shape[0] // topology.num_ranks
+    return total + CostModel(topology).product_s(most, rows, request.row_bytes, request.itemsize)
 
 
 def move_s(matrix: csr_array[Any], layouts: Layouts, topology: Topology, request: Request) -> float:

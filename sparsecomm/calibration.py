@@ -41,11 +41,13 @@ class Multiplied(NamedTuple):
 
     Args:
         nnz: nonzeros.
+        num_rows: rows of Y.
         row_bytes: bytes of a row of X.
         seconds: of the slowest rank.
     """
 
     nnz: int
+    num_rows: int
     row_bytes: int
     seconds: float
 
@@ -63,6 +65,8 @@ class Calibration:
         byte_s: the same for each nonzero and byte of a row of X.
         crowding: how many times longer a product takes when all ranks multiply.
         date: when it was measured, ISO 8601.
+        row_s: seconds of a local product of a rank alone for each row of Y.
+        row_byte_s: the same for each byte of Y.
     """
 
     host: str
@@ -73,11 +77,13 @@ class Calibration:
     byte_s: float
     crowding: float
     date: str
+    row_s: float = 0.0
+    row_byte_s: float = 0.0
 
     def model(self, topology: Topology, depth: int = 1) -> CostModel:
         """Return the model of a topology whose levels have the measured figures; others keep those of the topology."""
         links = tuple(self.levels.get(level.name, Link.of(level)) for level in topology.levels)
-        product = partial(_product_s, self.nonzero_s, self.byte_s)
+        product = partial(_product_s, (self.nonzero_s, self.byte_s), (self.row_s, self.row_byte_s))
         return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding)
 
     def save(self, path: Path) -> None:
@@ -114,7 +120,8 @@ class Calibration:
             made = Calibration(**data, levels=levels)
         except (AttributeError, KeyError, TypeError) as err:
             raise InputError(f"calibration {path} is incomplete: {err}; measure again") from err
-        for name, least in (("memory_Bps", 1.0), ("nonzero_s", 0.0), ("byte_s", 0.0), ("crowding", 1.0)):
+        times = dict.fromkeys(("nonzero_s", "byte_s", "row_s", "row_byte_s"), 0.0)
+        for name, least in ({"memory_Bps": 1.0, "crowding": 1.0} | times).items():
             check_number(f"calibration {path}", name, getattr(made, name), least)
         return made
 
@@ -144,10 +151,17 @@ def fit_link(points: Sequence[Point]) -> Link:
     return Link(latency_s, 1 / byte_s, most / busy_byte_s)
 
 
-def fit_product(points: Sequence[Multiplied]) -> tuple[float, float]:
-    """Return the seconds of a product for each nonzero, and for each nonzero and byte of a row of X."""
-    columns = np.array([[point.nnz, point.nnz * point.row_bytes] for point in points], dtype=np.float64)
-    return _relative_fit(columns, np.array([point.seconds for point in points]))
+def fit_product(points: Sequence[Multiplied]) -> tuple[float, float, float, float]:
+    """Return the seconds of a product for each nonzero, nonzero and byte of a row of X, row of Y, and byte of Y.
+
+    Args:
+        points: of matrices with many nonzeros in a row and with few, or rows and nonzeros cannot be told apart.
+    """
+    counts = np.array([[point.nnz, point.num_rows] for point in points], dtype=np.float64)
+    wide = counts * np.array([[point.row_bytes] for point in points])
+    columns = np.stack([counts[:, 0], wide[:, 0], counts[:, 1], wide[:, 1]], axis=1)
+    nonzero_s, byte_s, row_s, row_byte_s = _relative_fit(columns, np.array([point.seconds for point in points]))
+    return nonzero_s, byte_s, row_s, row_byte_s
 
 
 def _fit(points: Sequence[Point]) -> tuple[float, float]:
@@ -157,16 +171,19 @@ def _fit(points: Sequence[Point]) -> tuple[float, float]:
     return first, max(second, 1e-15)  # a link that no size slows down has no rate
 
 
-def _relative_fit(columns: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _relative_fit(columns: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> list[float]:
     from scipy.optimize import nnls
 
     scale = np.abs(columns).max(axis=0)
-    first, second = nnls(columns / scale / seconds[:, None], np.ones(seconds.size))[0] / scale
-    return float(first), float(second)
+    found: list[float] = (nnls(columns / scale / seconds[:, None], np.ones(seconds.size))[0] / scale).tolist()
+    return found
 
 
-def _product_s(nonzero_s: float, byte_s: float, nnz: int, row_bytes: int, itemsize: int) -> float:
-    return nnz * (nonzero_s + byte_s * row_bytes)
+def _product_s(
+    per_nonzero: tuple[float, float], per_row: tuple[float, float], nnz: int, num_rows: int, row_bytes: int, _: int
+) -> float:
+    (nonzero_s, byte_s), (row_s, row_byte_s) = per_nonzero, per_row
+    return nnz * (nonzero_s + byte_s * row_bytes) + num_rows * (row_s + row_byte_s * row_bytes)
 
 
 def _link(name: str, data: dict[str, float]) -> Link:

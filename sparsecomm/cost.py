@@ -15,8 +15,8 @@ from sparsecomm.topology import Device, Level, Topology
 from sparsecomm.typing import IntGlobal
 from sparsecomm.volume import Volume
 
-ProductModel = Callable[[int, int, int], float]
-"""Seconds of a local product, given the nonzeros of a rank, the bytes of a row of X, and those of an entry."""
+ProductModel = Callable[[int, int, int, int], float]
+"""Seconds of a local product, given nonzeros, rows of Y, the bytes of a row of X, and those of an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ class CostModel:
         max_rank_nnz: int = 0,
         own_nnz: int = 0,
         mean_rank_nnz: int = 0,
+        mean_rank_rows: int = 0,
     ) -> Estimate:
         """Return the time of a schedule that moves `volume`.
 
@@ -222,6 +223,7 @@ class CostModel:
             max_rank_nnz: nonzeros of the rank that has most.
             own_nnz: how many of them have an own column, and so wait for nothing.
             mean_rank_nnz: nonzeros of all ranks over the number of ranks; needed where ranks crowd each other.
+            mean_rank_rows: rows of Y over the number of ranks; needed where a row was measured to take time of its own.
 
         Source: max-rate model of Gropp, Olson, Samfass 2016, with one rate for each level of the tree; staging as in
             Lockhart et al. 2022.
@@ -238,7 +240,9 @@ class CostModel:
         pack = 4 * float(rows) * row_bytes / self._memory_Bps
         # A stage packs and unpacks; what is multiplied is one kernel more.
         launch = (2 * volume.num_stages + (max_rank_nnz > 0)) * self.topology.device.launch_s
-        alone, together = (self.product_s(nnz, row_bytes, itemsize) for nnz in (max_rank_nnz, mean_rank_nnz))
+        alone, together = (
+            self.product_s(nnz, mean_rank_rows, row_bytes, itemsize) for nnz in (max_rank_nnz, mean_rank_nnz)
+        )
         product = max(alone, self.crowding * together)
         own = product * own_nnz / max_rank_nnz if self.overlap and max_rank_nnz else 0.0
         # Own nonzeros are done before ghosts are multiplied, on which the next phase waits.
@@ -246,10 +250,10 @@ class CostModel:
         whole = Estimate(levels, pack, launch, product, hidden)
         return whole if self.depth == 1 else whole.pipelined(self.depth)
 
-    def product_s(self, nnz: int, row_bytes: int, itemsize: int) -> float:
+    def product_s(self, nnz: int, num_rows: int, row_bytes: int, itemsize: int) -> float:
         """Return the time of a local product; by default each nonzero reads its value, index and row of X."""
         if self.product is not None:
-            return self.product(nnz, row_bytes, itemsize)
+            return self.product(nnz, num_rows, row_bytes, itemsize)
         return nnz * (row_bytes + itemsize + 4) / self._memory_Bps
 
     @property

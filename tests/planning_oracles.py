@@ -301,8 +301,14 @@ def volume_of_copies(case: Case, gather: set[Copy], scatter: set[Copy], *, in_tu
         "max_group_out": [_busiest(machine, level, rows_out[level]) for level in levels],
         "max_rank_buffer": max(_buffer(case, p, [*gather, *scatter]) for p in ranks),
         "num_stages": len({(plan, copy.level) for plan, copy in runs}),
-        "phases": [volume_of_copies(case, *one) for one in ((gather, set()), (set(), scatter))] if in_turn else [],
+        "phases": [_phase(case, *one) for one in ((gather, set()), (set(), scatter))] if in_turn else [],
     }
+
+
+def _phase(case: Case, gather: set[Copy], scatter: set[Copy]) -> dict[str, Any]:
+    """Return the fields of one of two plans that follow each other, but for the buffers."""
+    fields = volume_of_copies(case, gather, scatter)
+    return {name: value for name, value in fields.items() if name != "max_rank_buffer"}
 
 
 def _busiest(machine: Machine, level: int, rows: list[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from sparsecomm.topology import Topology
 from tests.cli import sparsecomm
 
 MADE = Calibration(
-    "here", 4, {"node": Link(1e-6, 2e9, 3e9), "network": Link(5e-5, 1e8, 1.2e8)}, 4e9, 1e-9, 2e-11, 3.0, ""
+    "here", 4, {"node": Link(1e-6, 2e9, 3e9), "network": Link(5e-5, 1e8, 1.2e8)}, 4e9, 1e-9, 2e-11, 3.0, "", 7e-9, 1e-10
 )
 
 
@@ -45,15 +46,19 @@ def test_fit_finds_the_machine(lanes: int, noise: float) -> None:
 
 
 def test_fit_of_products() -> None:
-    points = [Multiplied(nnz, size, nnz * (2e-9 + 3e-11 * size)) for nnz, size in ((1000, 4), (2000, 256), (500, 1024))]
-    assert fit_product(points) == pytest.approx((2e-9, 3e-11))
+    points = [
+        Multiplied(nnz, rows, size, nnz * (2e-9 + 3e-11 * size) + rows * (5e-9 + 1e-10 * size))
+        for nnz, rows in ((1000, 100), (200, 100))
+        for size in (4, 256, 1024)
+    ]
+    assert fit_product(points) == pytest.approx((2e-9, 3e-11, 5e-9, 1e-10))
 
 
 def test_model_uses_what_was_measured() -> None:
     topology = Topology.parse("uniform:2x2")
     model = MADE.model(topology)
     assert model.links == (MADE.levels["node"], MADE.levels["network"])
-    assert model.product_s(1000, 256, 4) == pytest.approx(1000 * (1e-9 + 256 * 2e-11))
+    assert model.product_s(1000, 10, 256, 4) == pytest.approx(1000 * (1e-9 + 256 * 2e-11) + 10 * (7e-9 + 256e-10))
     assert (model.crowding, model.overlap) == (3.0, True)
     summit = Topology.parse("summit:1")
     assert MADE.model(summit).links == (Link.of(summit.levels[0]), MADE.levels["node"], MADE.levels["network"])
@@ -64,6 +69,9 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert Calibration.load(tmp_path / "new" / "c.json") == MADE
     assert CostModel.calibrated(Topology.parse("uniform:2x2"), tmp_path / "new" / "c.json").memory_Bps == 4e9
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["c.json"]
+    data = json.loads((tmp_path / "new" / "c.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in data.items() if not k.startswith("row_")}))
+    assert Calibration.load(tmp_path / "old.json") == replace(MADE, row_s=0.0, row_byte_s=0.0)
 
 
 def test_default_is_by_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,10 +169,11 @@ def test_pipelining_by_the_formula(depth: int) -> None:
 
 def test_measured_links_replace_those_of_the_topology() -> None:
     links = (Link(1e-6, 1e9, 1e9), Link(20e-6, 2e8, 3e8))
-    found = CostModel(MACHINE, links=links, product=lambda nnz, row_bytes, itemsize: nnz * 1e-9)
+    found = CostModel(MACHINE, links=links, product=lambda nnz, rows, row_bytes, itemsize: nnz * 1e-9 + rows * 1e-7)
     level = found.estimate(BUSY, 25, 4).levels[1]
     assert (level.latency_s, level.transfer_s) == pytest.approx((60e-6, 8000 / 3e8))
-    assert found.product_s(1000, 100, 4) == pytest.approx(1e-6)
+    assert found.product_s(1000, 50, 100, 4) == pytest.approx(1e-6 + 5e-6)
+    assert found.estimate(BUSY, 25, 4, 1000, mean_rank_rows=20).product_s == pytest.approx(1e-6 + 2e-6)
     with pytest.raises(InputError, match="1 links for the 2 levels"):
         CostModel(MACHINE, links=links[:1])
     with pytest.raises(InputError, match="depth 0"):
@@ -225,10 +227,10 @@ def test_phases_take_turns() -> None:
     assert found.total_s > model.estimate(whole, 25, 4, 1000, 900).total_s
 
 
-def test_relay_waits_where_third_ranks_multiply() -> None:
-    """On a skewed graph `relay` sends less than `cover`, but its busiest nodes have their rows one after the other."""
+def test_relay_waits_where_third_ranks_multiply(data_dir: Path) -> None:
+    """On a power-law graph `relay` sends less than `cover`, but its busiest nodes have theirs one after the other."""
     topology = Topology.parse("uniform:4x2")
-    matrix = read_matrix("rmat:10")
+    matrix = read_matrix(str(data_dir / "matrices/email-enron.npz"))
     layout = Layout.block(matrix.shape[0], topology.num_ranks)
     remote = Remote.of(matrix, Layouts(layout, layout))
     found = candidates(remote, topology, names=("direct", "cover", "relay"))

@@ -205,7 +205,7 @@ def test_volumes_compare_by_value() -> None:
 
 def test_types() -> None:
     volume = _plan().volume()
-    arrays: list[npt.NDArray[np.int64]] = [getattr(volume, name) for name in volume.__slots__[:-2]]
+    arrays: list[npt.NDArray[np.int64]] = [getattr(volume, name) for name in volume.__slots__[:-3]]
     assert {array.dtype for array in arrays} == {np.dtype(np.int64)}
     assert not any(array.flags.writeable for array in arrays)
     assert isinstance(volume.max_rank_buffer, int)
