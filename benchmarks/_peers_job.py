@@ -55,6 +55,9 @@ class Alternative:
 
 def run(args: argparse.Namespace) -> None:
     """Measure every matrix and write the results; collective over the job."""
+    if args.what == "multiply":
+        import sparsecomm.kernels.loops  # noqa: F401  # as every program has them that multiplies for a second
+
     with MpiTransport() as transport:
         topology = detect_topology(transport)
         cases = [
@@ -181,12 +184,12 @@ def _check(share: Share, made: dict[str, Alternative], width: int, transport: Mp
 def _times(
     acts: dict[str, Callable[[], object]], rounds: int, transport: MpiTransport
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the seconds of the slowest rank in every round.
+    """Return the seconds of the slowest rank in every round; nobody always comes after the same other one.
 
     Note: Collective over comm.
     """
-    names = list(acts)
-    turns = [names[turn % len(names) :] + names[: turn % len(names)] for turn in range(WARM_UPS + rounds)]
+    names, rng = list(acts), np.random.default_rng(0)  # the same on all ranks
+    turns = [rng.permutation(names).tolist() for _ in range(WARM_UPS + rounds)]
     mine = [dict(zip(turn, _round([acts[name] for name in turn], transport), strict=True)) for turn in turns]
     table = np.array([[seconds[name] for name in names] for seconds in mine])[WARM_UPS:]
     return dict(zip(names, transport.reduce(table, "max").T, strict=True))

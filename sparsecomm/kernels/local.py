@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int32 | np.int64]
 
 # Multiply-adds in one chunk of rows: its part of the result is written, and added to, while it is still in the cache,
 # and the cost of looking for arrivals after each is lost in the product.
-CHUNK_WORK: Final = 1 << 18
+CHUNK_WORK: Final = 1 << 20
 
 
 class Block:
