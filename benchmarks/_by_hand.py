@@ -63,6 +63,10 @@ class NeededRows:
         """Return the memory of X, which `multiply` reads in place."""
         return self._x[: self._num_own]
 
+    def fetched(self) -> Dense:
+        """Return the rows of others that the last `move` brought."""
+        return self._x[self._num_own :]
+
     def move(self) -> None:
         """Bring the rows of X that the product needs."""
         np.take(self._x, self._send_index, axis=0, out=self._sent, mode="clip")

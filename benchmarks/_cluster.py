@@ -1,12 +1,15 @@
-"""A virtual cluster for the length of a measurement; needs root and Linux."""
+"""Where a measurement runs: on a virtual cluster that lives as long, which needs root and Linux, or on this machine."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from sparsecomm.launch.start import ENVIRONMENT, find_mpiexec
 
 COMMAND: Final = [sys.executable, "-m", "sparsecomm"]
 LIMIT_S: Final = 290
@@ -25,6 +28,17 @@ def cluster(name: str, nodes: int, ranks_per_node: int, bandwidth: str) -> Itera
         yield run
     finally:
         _sparsecomm("down", "--name", name)
+
+
+@contextmanager
+def one_node(num_ranks: int) -> Iterator[Callable[..., None]]:
+    """Give what runs a command on all ranks of this machine."""
+
+    def run(*words: str) -> None:
+        command = [find_mpiexec(), "-n", str(num_ranks), *words]
+        subprocess.run(command, check=True, stdout=sys.stderr, timeout=LIMIT_S, env={**ENVIRONMENT, **os.environ})
+
+    yield run
 
 
 def _sparsecomm(*words: str) -> None:

@@ -45,12 +45,14 @@ class Alternative:
         move: brings what the product needs and nothing more.
         multiply: the whole product.
         moved: (2, 2) rows of one product into and out of this rank, at the node and at the network level.
+        copied: bytes that one product copies inside this rank, other than for the network.
     """
 
     x: Dense
     move: Callable[[], object]
     multiply: Callable[[], Dense]
     moved: npt.NDArray[np.int64]
+    copied: int = 0
 
 
 def run(args: argparse.Namespace) -> None:
@@ -77,8 +79,9 @@ def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology
         stack.callback(near.close)
         made = {}
         for name in args.ours:
-            strategy = chosen if name.startswith("auto") else name
-            way = near if name.endswith("/shared") else transport
+            base = name.removesuffix("/shared")
+            strategy = chosen if base == "auto" else "direct" if base == "shared" else base
+            way = near if name.endswith("shared") else transport
             made[name] = _ours(share, strategy, topology, way, args.width, stack)
         offsets = theirs.layouts.cols.offsets
         hands = {name: PEERS[name](theirs.rows, offsets, transport.comm, args.width) for name in args.peers}
@@ -96,6 +99,7 @@ def _measure(args: argparse.Namespace, ours: str, peers: str, topology: Topology
             "faster": _quartiles(times[args.against] / times[name]),
             "rows": rows,
             "busiest": busiest,
+            "copied": int(transport.reduce(np.array([one.copied]), "sum")[0]),
             "wire_s": max(0.0, busiest * row_bytes / rate - 1 / 250),
         }
     return {
@@ -144,7 +148,8 @@ def _ours(
             fetch.settle()
 
     y = np.zeros((product.scatter.num_own, width), dtype=share.rows.dtype)
-    return Alternative(x, move, lambda: matrix @ x, np.array([done.rows_received, done.rows_sent]))
+    moved, copied = np.array([done.rows_received, done.rows_sent]), int(done.bytes_copied[0])
+    return Alternative(x, move, lambda: matrix @ x, moved, copied)
 
 
 def _redistributed(

@@ -1,7 +1,9 @@
-"""Ours and what others would use, side by side in one job on a virtual cluster with slow links; needs root and Linux.
+"""Ours and what others would use, side by side in one job: on a virtual cluster with slow links, or on one node.
 
     python benchmarks/peers.py [--json FILE] [--matrices ego-twitter.npz,...] [--bandwidth 1gbit] [--what move]
+    python benchmarks/peers.py --nodes 1 --ranks-per-node 4 --ours direct,shared --what multiply
 
+A cluster needs root and Linux; one node is this machine, and needs neither.
 What the figures mean: benchmarks/README.md.
 """
 
@@ -12,10 +14,12 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
-from _cluster import COMMAND, cluster
+from _cluster import COMMAND, cluster, one_node
 from _machine import machine, machine_text
 
 from sparsecomm.apps.source import load_source, save_source
@@ -29,7 +33,7 @@ DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrice
 REAL: Final = ("ego-twitter.npz", "soc-slashdot0902.npz", "email-enron.npz")
 OURS: Final = ("direct", "hierarchical", "cover", "auto", "auto/shared")
 PEERS: Final = ("alltoallv", "neighbours", "allgatherv")
-WIDTHS: Final = (10, 22, 12, 10, 10, 10, 11)
+WIDTHS: Final = (10, 22, 12, 10, 10, 10, 11, 12)
 
 
 def main() -> int:
@@ -41,13 +45,13 @@ def main() -> int:
 
         run(args)
         return 0
-    if os.geteuid() != 0:
+    if args.nodes > 1 and os.geteuid() != 0:
         print("a virtual cluster needs root: nothing was measured", file=sys.stderr)
         return 0
     with tempfile.TemporaryDirectory(prefix="sparsecomm-bench-") as scratch:
         folders = _partition_all(args, Path(scratch))
         results, measured = Path(scratch) / "results.json", Path(scratch) / "calibration.json"
-        with cluster("peers", args.nodes, args.ranks_per_node, args.bandwidth) as run:
+        with _place(args) as run:
             run(*COMMAND, "calibrate", "-o", str(measured))
             hidden = ["--results", str(results), "--calibration", str(measured), "--folders", *folders]
             run(sys.executable, __file__, *sys.argv[1:], *hidden)
@@ -56,6 +60,12 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
+
+
+def _place(args: argparse.Namespace) -> AbstractContextManager[Callable[..., None]]:
+    if args.nodes == 1:
+        return one_node(args.ranks_per_node)
+    return cluster("peers", args.nodes, args.ranks_per_node, args.bandwidth)
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--partition", default="block", help="of ours (block)")
     parser.add_argument("--peers-partition", default="", help="of the others (that of ours)")
     parser.add_argument("--width", type=int, default=64, help="columns of X, float32 (64)")
-    parser.add_argument("--nodes", type=int, default=4, help="of the cluster (4)")
+    parser.add_argument("--nodes", type=int, default=4, help="of the cluster; 1 is this machine, without one (4)")
     parser.add_argument("--ranks-per-node", type=int, default=2, help="of each node (2)")
     parser.add_argument("--bandwidth", default="1gbit", help="of each link, each way (1gbit)")
     parser.add_argument(
@@ -97,21 +107,43 @@ def _partition_all(args: argparse.Namespace, scratch: Path) -> list[str]:
 
 
 def _report(args: argparse.Namespace, found: Json) -> None:
-    rate = parse_bandwidth(args.bandwidth)
     print(machine_text(machine() | found["facts"]))
-    print(f"\n{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links, width {args.width} float32")
-    print("a ratio is taken within each round; median [quartiles]; a wire is the busiest node's bytes, in or out, over")
-    print(f"the rate of its link, less one burst of {1e3 / 250:.0f} ms ({rate / 8e6:.1f} MB/s)")
+    print("\n" + _setting(args))
+    heads = ("ms", f"{args.against} / it", "rows node", "network", "busiest", "wire ms", "ms / wire", "MB copied")
     for case in found["cases"]:
         parts = " and ".join(dict.fromkeys(case["partitions"]))
-        print(f"\n{case['matrix']}, {parts}; the two-party minimum needs {case['least_rows']:,} rows into a node")
-        heads = ("ms", f"{args.against} / it", "rows node", "network", "busiest", "wire ms", "ms / wire")
-        print(f"  {'':14s}" + "".join(f"{head:>{width}}" for head, width in zip(heads, WIDTHS, strict=True)))
+        least = f"; the two-party minimum needs {case['least_rows']:,} rows into a node" if args.nodes > 1 else ""
+        print(f"\n{case['matrix']}, {parts}{least}")
+        print(f"  {'':14s}" + _line(args, heads))
         for name, one in case["alternatives"].items():
-            cells = _cells(one)
-            print(f"  {name:14s}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)))
+            print(f"  {name:14s}" + _line(args, _cells(one)))
         print(f"  auto is {case['chosen']}; all products compared with scipy, largest error {case['max_error']:.1e}")
+        if args.nodes == 1:
+            print(f"  the fastest other / the fastest of ours {_best(args, case['alternatives']):.2f}")
         _report_paired(case)
+
+
+def _setting(args: argparse.Namespace) -> str:
+    ratio = "a ratio is taken within each round; median [quartiles]"
+    if args.nodes == 1:
+        return f"one node of {args.ranks_per_node} ranks, width {args.width} float32, {args.what}\n{ratio}"
+    rate = parse_bandwidth(args.bandwidth)
+    return (
+        f"{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links, width {args.width} float32\n"
+        f"{ratio}; a wire is the busiest node's bytes, in or out, over\n"
+        f"the rate of its link, less one burst of {1e3 / 250:.0f} ms ({rate / 8e6:.1f} MB/s)"
+    )
+
+
+def _line(args: argparse.Namespace, cells: Sequence[str]) -> str:
+    """Return the cells of one line that matter: one node has no wire."""
+    shown = (0, 1, 2, 7) if args.nodes == 1 else range(7)
+    return "".join(f"{cells[i]:>{WIDTHS[i]}}" for i in shown)
+
+
+def _best(args: argparse.Namespace, alternatives: Json) -> float:
+    times = {name: one["seconds"][1] for name, one in alternatives.items()}
+    return min(times[name] for name in args.peers) / min(times[name] for name in args.ours)
 
 
 def _report_paired(case: Json) -> None:
@@ -129,6 +161,7 @@ def _cells(one: Json) -> list[str]:
         *(f"{rows:,}" for rows in (*one["rows"], one["busiest"])),
         f"{1e3 * wire_s:.2f}",
         f"{time_s / wire_s:.2f}" if wire_s else "",
+        f"{one['copied'] / 1e6:.2f}",
     ]
 
 

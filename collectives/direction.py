@@ -170,8 +170,12 @@ class Direction(ABC):
 
     def begin(self, run: Run) -> None:
         """Begin the run that `free_run` returned, its place filled; the turn passes on."""
-        self._num_begun += 1
+        self.pass_turn()
         run.begin(self._recorded())
+
+    def pass_turn(self) -> None:
+        """Let the next run be that of the next buffer set."""
+        self._num_begun += 1
 
     @property
     def runs(self) -> list[Run]:

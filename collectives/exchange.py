@@ -31,7 +31,7 @@ from sparsecomm.collectives.wire import RowFormat, Rows, WireDtype
 from sparsecomm.errors import ExchangeError, InputError, PlanError
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
-from sparsecomm.profile import VARIABLE
+from sparsecomm.profile import VARIABLE, active
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank
 
@@ -207,11 +207,13 @@ class Exchange:
 
     def forward(self, x: Rows) -> Rows:
         """Fetch the ghost rows: `start(x).wait()`."""
-        return self.start(x).wait()
+        run = self._at_once(Gather, x)
+        return self.start(x).wait() if run is None else self._directions[Gather].result(run, None)
 
     def reverse(self, partials: Rows, out: Rows | None = None) -> Rows:
         """Send partial rows to their owners and sum them there: `start_reverse(partials).wait(out)`."""
-        return self.start_reverse(partials).wait(out)
+        run = None if out is not None else self._at_once(Scatter, partials)
+        return self.start_reverse(partials).wait(out) if run is None else self._directions[Scatter].result(run, None)
 
     def replan(self, pattern: Pattern, topology: Topology, spread: Spread = hierarchical_copies) -> None:
         """Go on with a plan for other ghosts, which the ranks make here together.
@@ -338,14 +340,33 @@ class Exchange:
         run = direction.free_run()
         with self.guard:
             self.settle(run)
-            place = run.place
-            run.lent, run.reads_in_place = _same_memory(place, block), in_place and direction.in_place is not None
-            if not run.lent:
-                np.copyto(place, block)
-                self._counter.copied[0] += block.nbytes
+            run.reads_in_place = in_place and direction.in_place is not None
+            self._give(run, block)
             self._under_way.append(run)
             direction.begin(run)
         return Pending(self, direction, run)
+
+    def _give(self, run: Run, block: Rows) -> None:
+        run.lent = _same_memory(run.place, block)
+        if not run.lent:
+            np.copyto(run.place, block)
+            self._counter.copied[0] += block.nbytes
+
+    def _at_once(self, kind: type[Direction], block: Rows) -> Run | None:
+        """Make a whole run where its messages are small and nothing else goes on; elsewhere do nothing."""
+        direction = self._directions.get(kind)
+        if direction is None or self._under_way or self._calls is not None or active() is not None:
+            return None
+        self.guard.check()
+        direction.check_given(block)
+        run = direction.free_run()
+        if run.burst is None or run.epoch is not None:
+            return None
+        with self.guard:
+            self._give(run, block)
+            direction.pass_turn()
+            run.at_once(lambda: self._wait(run))
+        return run
 
     def progress(self, run: Run) -> bool:
         """Advance a run without blocking and return whether it is over; for `Pending`."""
@@ -363,14 +384,13 @@ class Exchange:
                     run.advance(run.channel.wait(self._wait(run), all_at_once=run.independent))
                 if not run.channel.sent():
                     run.channel.finish(self._wait(run))
-            self._until(run.done, run, meanwhile)
+            if not run.done():
+                self._until(run.done, run, meanwhile)
             run.complete()
             self._under_way.remove(run)
 
     def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Let everything go on until `over`, which waits for `run`."""
-        if over():
-            return
         wait = self._wait(run)
         while not over():
             for pending in meanwhile:
@@ -384,7 +404,8 @@ class Exchange:
         """Block until the memory of a run may be written: its user and all who read it are done."""
         if run.epoch is not None:
             run.epoch.release()
-            self._until(run.quiet, run)
+            if not run.quiet():
+                self._until(run.quiet, run)
 
     def _progress_all(self) -> bool:
         """Advance every run, since peers may be waiting for another one; return whether anything arrived."""

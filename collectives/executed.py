@@ -48,18 +48,18 @@ class Counter:
         self._sent = [self._counts[f"{noun}_sent"] for noun in ("rows", "bytes", "messages", "pieces")]
         self._received = [self._counts[f"{noun}_received"] for noun in ("rows", "bytes", "messages")]
 
-    def sent(self, level: int, num_rows: int, num_bytes: int, pieces: int) -> None:
+    def sent(self, level: int, num_rows: int, num_bytes: int, pieces: int, num_messages: int = 1) -> None:
         rows, sizes, messages, parts = self._sent
         rows[level] += num_rows
         sizes[level] += num_bytes
-        messages[level] += 1
+        messages[level] += num_messages
         parts[level] += pieces
 
-    def received(self, level: int, num_rows: int, num_bytes: int) -> None:
+    def received(self, level: int, num_rows: int, num_bytes: int, num_messages: int = 1) -> None:
         rows, sizes, messages = self._received
         rows[level] += num_rows
         sizes[level] += num_bytes
-        messages[level] += 1
+        messages[level] += num_messages
 
     def executed(self) -> Executed:
         counts = {name: frozen(np.array(count, dtype=np.int64)) for name, count in self._counts.items()}

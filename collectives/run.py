@@ -8,11 +8,13 @@ from itertools import groupby
 import numpy as np
 
 from sparsecomm.collectives.buffers import BufferSet
+from sparsecomm.collectives.burst import Burst
 from sparsecomm.collectives.delta import DeltaRecv, DeltaSend
 from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Message, Schedule
 from sparsecomm.collectives.transport.base import Arrival, Channel
+from sparsecomm.collectives.transport.waits import Wait
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import ExchangeError
 from sparsecomm.profile import Track, clock
@@ -56,7 +58,8 @@ class Run:
             raise ExchangeError(f"rank {rank}: delta=True needs messages that are not split; use more ranks")
         self._row_bytes = form.row_bytes
         self.independent = not any(schedule.send_waits)
-        self._first_sends = _rotated(schedule, rank)
+        self._first_sends = tuple(_rotated(schedule, rank))
+        self.burst = Burst.of(schedule, buffers, channel.pieces, form) if self._is_plain() else None
         self._recv_waits: list[int] = []
         self._send_waits: list[int] = []
         self._landed: list[bool] = []
@@ -109,17 +112,60 @@ class Run:
             self._number, self._began = track.begin(), clock()
         if self.epoch is not None:
             self.epoch.begin()
-        self._left = len(self._expected)
-        self._recv_waits, self._send_waits = list(self._schedule.recv_waits), list(self._schedule.send_waits)
-        self._landed = [False] * self._left
+        self._arm()
+        if self.burst is not None and track is None:
+            self._send_all(self.burst)
+            return
         self.channel.start()
         for index in self._first_sends:
             self._send(index)
+
+    def _is_plain(self) -> bool:
+        """Say whether all that is sent can be packed first, and leaves as it was packed."""
+        unchanged = not any(self.buffers.delta_sends) and not any(self.buffers.delta_recvs)
+        return self.independent and unchanged and self._slot_rows is None
+
+    def at_once(self, make_wait: Callable[[], Wait]) -> None:
+        """Begin and end a run of small messages, its place filled, while no other one is under way."""
+        assert self.burst is not None
+        self._arm()
+        self._send_all(self.burst)
+        while self._left:
+            self.advance(self.channel.wait(make_wait(), all_at_once=True))
+        if not self.channel.sent():
+            self.channel.finish(make_wait())
+        self._finished = True
+
+    def _arm(self) -> None:
+        self._left = len(self._expected)
+        self._landed = [False] * self._left
+        self._recv_waits, self._send_waits = list(self._schedule.recv_waits), list(self._schedule.send_waits)
+
+    def _send_all(self, burst: Burst) -> None:
+        for pack in burst.packs:
+            pack()
+        if self.epoch is not None:
+            self.epoch.fence()
+        self.channel.start(self._first_sends)
+        for counts in burst.sent:
+            self._counter.sent(*counts)
+
+    def _take_in_all(self, burst: Burst) -> None:
+        for unpack in burst.unpacks:
+            unpack()
+        for counts in burst.received:
+            self._counter.received(*counts)
+        for level, num_bytes in burst.loaded:
+            self._counter.loaded[level] += num_bytes
+        self._landed, self._left = burst.landed, 0
 
     def advance(self, arrivals: Sequence[Arrival]) -> None:
         """Take in what landed and send what may leave now."""
         if arrivals and self.epoch is not None:
             self.epoch.fence()
+        if self.burst is not None and self._track is None and arrivals == self.burst.arrivals:
+            self._take_in_all(self.burst)
+            return
         for index, num_bytes in arrivals:
             delta = self.buffers.delta_recvs[index]
             if delta is not None:

@@ -1,11 +1,17 @@
-"""Random plans through every transport, compared bit for bit with the reference; run with ranks to do it under MPI.
+"""Random plans through every transport, compared bit for bit with the reference.
 
 mpiexec -n 4 python -m tests.transport_campaign FIRST LAST
+python -m tests.transport_campaign FIRST LAST THREADS
+
+Prints a line of the table in benchmarks/results/transport_campaign.md: how many plans there were, and of these how many
+went through shared memory inside a node, with rounded rows, and with only rows that changed.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +24,15 @@ from tests.reference_plans import direct_plan, hub_plan, random_case
 WIRES = (None, None, np.float16, "bfloat16", "int8")
 
 
-def check_random_plan(transport: Transport, seed: int) -> None:
+class Drawn(NamedTuple):
+    """What a seed drew, or how many drew it."""
+
+    shared: int
+    rounded: int
+    delta: int
+
+
+def check_random_plan(transport: Transport, seed: int) -> Drawn:
     """Draw a plan, a type, wire formats of both levels and more; two runs forwards and two in reverse.
 
     Note: Collective over comm.
@@ -40,17 +54,42 @@ def check_random_plan(transport: Transport, seed: int) -> None:
             assert same_bits(found, execute(plan, xs, wire_dtype=wires)[rank]), f"seed {seed}, forwards"
             found = exchange.reverse(ys[rank])
             assert same_bits(found, execute_reverse(plan, ys, wire_dtype=wires)[rank]), f"seed {seed}, in reverse"
+        drawn = Drawn(exchange.num_shared, int(any(wires)), int(delta))
     near.close()
+    return drawn
 
 
-def main(first: int, last: int) -> None:
-    from sparsecomm.collectives.transport.mpi import MpiTransport
+def check_plans(transport: Transport, seeds: range) -> Drawn:
+    """Return how many of the seeds drew what.
 
-    with MpiTransport() as transport:
-        for seed in range(first, last):
-            check_random_plan(transport, seed)
-        if transport.rank == 0:
-            print(f"{last - first} plans on {transport.num_ranks} ranks: equal bit for bit")
+    Note: Collective over comm.
+    """
+    return Drawn(*np.sum([check_random_plan(transport, seed) for seed in seeds], axis=0).tolist())
+
+
+def main(first: int, last: int, threads: int = 0) -> None:
+    seeds, begin = range(first, last), time.monotonic()
+    if threads:
+        from sparsecomm.collectives.transport.local import run_local
+
+        kind, ranks, drawn = "threads", threads, run_local(threads, lambda world: check_plans(world, seeds))[0]
+    else:
+        from sparsecomm.collectives.transport.mpi import MpiTransport
+
+        with MpiTransport() as transport:
+            kind, ranks, drawn = _library(), transport.num_ranks, check_plans(transport, seeds)
+            if transport.rank:
+                return
+    print(f"{len(seeds)} plans on {ranks} ranks: equal bit for bit")
+    counts = " | ".join(map(str, (len(seeds), *drawn)))
+    print(f"| {kind} | {ranks} | {first} .. {last - 1} | {counts} | {time.monotonic() - begin:.0f} |")
+
+
+def _library() -> str:
+    from mpi4py import MPI
+
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
 
 
 if __name__ == "__main__":

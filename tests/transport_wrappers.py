@@ -100,6 +100,11 @@ class LossyChannel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    def start(self, posts: tuple[int, ...] = ()) -> None:
+        self.inner.start()
+        for index in posts:
+            self.post(index)
+
     def post(self, index: int, num_bytes: int | None = None) -> None:
         if index != self.unsent:
             self.inner.post(index, num_bytes)
@@ -131,6 +136,11 @@ class PostsChannel:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def start(self, posts: tuple[int, ...] = ()) -> None:
+        self.inner.start()
+        for number in posts:
+            self.post(number)
 
     def post(self, number: int) -> None:
         self.peers.append(self.sends[number].peer)

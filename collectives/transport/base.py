@@ -49,7 +49,7 @@ class Arrival(NamedTuple):
 class Channel(Protocol):
     """A fixed set of messages that run again and again over the same buffers.
 
-    One run is `start`, then `post` of every send once its buffer is packed, `test` or `wait` until all
+    One run is `start`, then `post` of every other send once its buffer is packed, `test` or `wait` until all
     receives have landed, and `finish`.
     """
 
@@ -57,8 +57,8 @@ class Channel(Protocol):
     def pieces(self) -> Sequence[int]:
         """How many pieces each send is split into."""
 
-    def start(self) -> None:
-        """Arm every receive for one run."""
+    def start(self, posts: tuple[int, ...] = ()) -> None:
+        """Arm every receive for one run, then send the messages `posts`, whose buffers are packed."""
 
     def post(self, index: int, num_bytes: int | None = None) -> None:
         """Send message `index` as its buffer is now, or its first `num_bytes`, if it is not split into pieces."""
@@ -249,14 +249,14 @@ class Landing:
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
-        self._sizes = sizes
+        self._sizes, self._num_pieces = sizes, [len(pieces) for pieces in sizes]
         self._left: list[int] = []
         self._num_bytes: list[int] = []
         self.num_open = 0
 
     def start(self) -> None:
         self.num_open = len(self._sizes)
-        self._left = [len(pieces) for pieces in self._sizes]
+        self._left = list(self._num_pieces)
         self._num_bytes = [0] * len(self._sizes)
 
     def land(self, index: int, piece: int, num_bytes: int) -> Arrival | None:

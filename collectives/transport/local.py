@@ -174,9 +174,11 @@ class LocalChannel:
     def pieces(self) -> list[int]:
         return [len(pieces) for _, _, pieces in self._sends]
 
-    def start(self) -> None:
+    def start(self, posts: tuple[int, ...] = ()) -> None:
         self._open = dict.fromkeys(range(len(self._boxes)), 0)
         self._landing.start()
+        for index in posts:
+            self.post(index)
 
     def post(self, index: int, num_bytes: int | None = None) -> None:
         peer, box, pieces = self._sends[index]

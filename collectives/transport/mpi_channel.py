@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpi4py import MPI
 
@@ -31,38 +31,49 @@ class MpiChannel:
         max_bytes: int,
     ) -> None:
         self._errors, self._comm = _Errors(comm.rank), comm
+        self._sizes = [message.data.nbytes for message in recvs]
         self._buffers = (sends, recvs)
         self._sends = [_requests(comm.Send_init, message, max_bytes) for message in sends]
         pieces = [_requests(comm.Recv_init, message, max_bytes) for message in recvs]
         self._recvs = [request for requests in pieces for request in requests]
         self._piece = [(i, j) for i, requests in enumerate(pieces) for j in range(len(requests))]
         self._landing = Landing([[p.size for p in split(byte_view(m.data), max_bytes)] for m in recvs])
-        self._small = sum(m.data.nbytes for m in recvs) <= _SMALL_BYTES
+        self._all_landed = [Arrival(i, size) for i, size in enumerate(self._sizes)]
+        self._waits_for_all = len(pieces) == len(self._recvs) and sum(self._sizes) <= _SMALL_BYTES
         self._statuses = [MPI.Status() for _ in self._recvs]
-        self._posted: list[MPI.Request] = []
+        self._posted: Sequence[MPI.Request] = ()
+        self._bursts: dict[tuple[int, ...], _Burst] = {}
+        self._burst = self._burst_of(())
         self._closed = False
 
     @property
     def pieces(self) -> list[int]:
         return [len(requests) for requests in self._sends]
 
-    def start(self) -> None:
+    def start(self, posts: tuple[int, ...] = ()) -> None:
         self._landing.start()
+        self._burst = burst = self._bursts.get(posts) or self._burst_of(posts)
+        self._posted = [*self._posted, *burst.sends] if self._posted else burst.sends
         with self._errors:
-            if self._recvs:
-                MPI.Prequest.Startall(self._recvs)
+            if burst.both:
+                MPI.Prequest.Startall(burst.both)
+
+    def _burst_of(self, posts: tuple[int, ...]) -> _Burst:
+        sends = [request for index in posts for request in self._sends[index]]
+        statuses = [*self._statuses, *(MPI.Status() for _ in sends)]
+        return self._bursts.setdefault(posts, _Burst(sends, self._recvs + sends, statuses))
 
     def post(self, index: int, num_bytes: int | None = None) -> None:
         requests = self._sends[index] if num_bytes is None else []
         with self._errors:
             if num_bytes is not None:
-                self._posted.append(self._send_part(index, num_bytes))
+                self._posted = [*self._posted, self._send_part(index, num_bytes)]
                 return
             if len(requests) == 1:
                 requests[0].Start()
             else:
                 MPI.Prequest.Startall(requests)
-        self._posted += requests
+        self._posted = [*self._posted, *requests]
 
     def _send_part(self, index: int, num_bytes: int) -> MPI.Request:
         message = self._buffers[0][index]
@@ -72,7 +83,7 @@ class MpiChannel:
         return self._arrivals(MPI.Request.Testsome)
 
     def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
-        if all_at_once and self._small and self._landing.num_open == len(self._recvs):
+        if all_at_once and self._waits_for_all and self._landing.num_open == len(self._recvs):
             return self._wait_for_all(wait)
         # A piece may land without its message being whole.
         arrivals: list[Arrival] = []
@@ -83,16 +94,25 @@ class MpiChannel:
         return arrivals
 
     def _wait_for_all(self, wait: Wait) -> list[Arrival]:
+        alone = self._posted is self._burst.sends  # nothing was posted later
+        requests, statuses = self._burst[1:] if alone else (self._recvs, self._statuses)
         with self._errors:
-            while not MPI.Request.Testall(self._recvs, self._statuses):
+            while not MPI.Request.Testall(requests, statuses):
                 wait.idle()
-        return self._landed(range(len(self._recvs)))
+        if alone:
+            self._posted = ()
+        if [status.Get_count(MPI.BYTE) for status in self._statuses] != self._sizes:
+            return self._landed(range(len(self._recvs)))
+        self._landing.num_open = 0
+        return self._all_landed
 
     def sent(self) -> bool:
+        if not self._posted:
+            return True
         with self._errors:
-            if self._posted and not MPI.Request.Testall(self._posted):
+            if not MPI.Request.Testall(self._posted):
                 return False
-        self._posted = []
+        self._posted = ()
         return True
 
     def finish(self, wait: Wait) -> None:
@@ -125,6 +145,14 @@ class MpiChannel:
             if arrival is not None:
                 arrivals.append(arrival)
         return arrivals
+
+
+class _Burst(NamedTuple):
+    """Sends that are started together with all receives."""
+
+    sends: list[MPI.Prequest]
+    both: list[MPI.Prequest]
+    statuses: list[MPI.Status]
 
 
 class _Errors:
