@@ -19,6 +19,7 @@ class Form(NamedTuple):
         prefetch: whether rows of X are asked for ahead of their use.
         finish: whether bias and bounds are applied to every row.
         fused: whether a product is rounded together with its sum, not before.
+        uniform: whether all values of the matrix are the first one.
     """
 
     lanes: int
@@ -28,16 +29,25 @@ class Form(NamedTuple):
     prefetch: bool
     finish: bool
     fused: bool
+    uniform: bool
 
     @staticmethod
-    def of(width: int, itemsize: int, *, prefetch: bool = False, finish: bool = False, fused: bool = False) -> Form:
+    def of(
+        width: int,
+        itemsize: int,
+        *,
+        prefetch: bool = False,
+        finish: bool = False,
+        fused: bool = False,
+        uniform: bool = False,
+    ) -> Form:
         """Return the form for a width: the widest registers of this processor, half of them for sums."""
         num_bytes, registers = vector_unit()
         lanes = min(num_bytes // itemsize, 1 << max(0, width - 1).bit_length())
         total = -(-width // lanes)
         vectors = min(total, registers // 2)
         rest = width % (vectors * lanes)
-        return Form(lanes, vectors, -(-rest // lanes), rest % lanes > 0, prefetch, finish, fused)
+        return Form(lanes, vectors, -(-rest // lanes), rest % lanes > 0, prefetch, finish, fused, uniform)
 
     def cut(self, width: int) -> tuple[int, int]:
         """Return full tiles, and entries in the last vector of the tail, that make up `width`."""

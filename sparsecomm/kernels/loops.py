@@ -34,7 +34,7 @@ _FINISHED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Tile:
+class Tile:
     """Writes the parts of a tile: vectors of one row of a dense block, in memory or in registers."""
 
     build: Any
@@ -55,9 +55,9 @@ class _Tile:
         for place, value in enumerate(values):
             if self._is_masked(place):
                 write = self._masked("store", ir.VoidType(), [self.vector], [])
-                self.build.call(write, [value, self._at(base, place), ir.Constant(_FLAG, self.itemsize), self.mask])
+                self.build.call(write, [value, self.at(base, place), ir.Constant(_FLAG, self.itemsize), self.mask])
             else:
-                self.build.store(value, self._at(base, place)).align = self.itemsize
+                self.build.store(value, self.at(base, place)).align = self.itemsize
 
     def add_product(self, sums: Sequence[Any], factor: Any, values: Sequence[Any], fused: bool = False) -> list[Any]:
         spread = splat(self.build, factor, self.lanes)
@@ -77,13 +77,21 @@ class _Tile:
         for offset in range(0, self.vectors * self.lanes * self.itemsize, _LINE_BYTES):
             self.build.call(call, [self.build.gep(base, [ir.Constant(_INT, offset)]), read, keep, data])
 
+    def store_last(self, base: Any, value: Any) -> None:
+        """Store the last vector only."""
+        self.build.store(value, self.at(base, self.vectors - 1)).align = self.itemsize
+
+    def spread(self, value: Any) -> Any:
+        return splat(self.build, value, self.lanes)
+
     def zeros(self) -> list[Any]:
         return [ir.Constant(self.vector, None)] * self.vectors
 
     def _is_masked(self, place: int) -> bool:
         return self.mask is not None and place == self.vectors - 1
 
-    def _at(self, base: Any, place: int) -> Any:
+    def at(self, base: Any, place: int) -> Any:
+        """Return where a vector lies."""
         offset = ir.Constant(_INT, place * self.lanes * self.itemsize)
         return self.build.bitcast(self.build.gep(base, [offset]), self.vector.as_pointer())
 
@@ -91,8 +99,8 @@ class _Tile:
         if self._is_masked(place):
             read = self._masked("load", self.vector, [], [self.vector])
             align, other = ir.Constant(_FLAG, self.itemsize), ir.Constant(self.vector, None)
-            return self.build.call(read, [self._at(base, place), align, self.mask, other])
-        value = self.build.load(self._at(base, place))
+            return self.build.call(read, [self.at(base, place), align, self.mask, other])
+        value = self.build.load(self.at(base, place))
         value.align = self.itemsize
         return value
 
@@ -110,11 +118,13 @@ def splat(build: Any, value: Any, lanes: int) -> Any:
     return build.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_FLAG, lanes), None))
 
 
-class _Nonzeros:
+class Nonzeros:
     """Writes the loop over the nonzeros of a row."""
 
-    def __init__(self, context: Any, build: Any, kinds: Sequence[Any], values: Sequence[Any]) -> None:
-        self._build, self.begin, self.end = build, values[2], values[3]
+    def __init__(
+        self, context: Any, build: Any, kinds: Sequence[Any], values: Sequence[Any], uniform: bool = False
+    ) -> None:
+        self._build, self._uniform, self.begin, self.end = build, uniform, values[2], values[3]
         self._data, self._indices = (
             context.make_array(kind)(context, build, value) for kind, value in zip(kinds[:2], values[:2], strict=True)
         )
@@ -125,6 +135,7 @@ class _Nonzeros:
 
     def value(self, place: Any) -> Any:
         """Return a value; 16 bits are float16, which numba has no arithmetic for, widened to float32."""
+        place = ir.Constant(_INT, 0) if self._uniform else place
         value = self._build.load(self._build.gep(self._data.data, [place]))
         if value.type != ir.IntType(16):
             return value
@@ -161,7 +172,7 @@ def write_loop(
     return values
 
 
-def _rows_of(context: Any, build: Any, kind: Any, value: Any, column: Any) -> Callable[[Any], Any]:
+def rows_of(context: Any, build: Any, kind: Any, value: Any, column: Any) -> Callable[[Any], Any]:
     """Return what gives the address of a row of a dense block, from `column` on."""
     block = context.make_array(kind)(context, build, value)
     itemsize = ir.Constant(_INT, kind.dtype.bitwidth // 8)
@@ -170,16 +181,16 @@ def _rows_of(context: Any, build: Any, kind: Any, value: Any, column: Any) -> Ca
     return lambda row: build.gep(base, [build.mul(row, stride)])
 
 
-def _tile_of(context: Any, build: Any, kind: Any, rest: Any, literals: Sequence[Any]) -> _Tile:
+def tile_of(context: Any, build: Any, kind: Any, rest: Any, literals: Sequence[Any]) -> Tile:
     lanes, vectors, masked = (literal.literal_value for literal in literals)
     mask = None
     if masked:
         numbers = ir.Constant(ir.VectorType(_INT, lanes), list(range(lanes)))
         mask = build.icmp_unsigned("<", numbers, splat(build, rest, lanes))
-    return _Tile(build, context.get_value_type(kind.dtype), kind.dtype.bitwidth // 8, lanes, vectors, mask)
+    return Tile(build, context.get_value_type(kind.dtype), kind.dtype.bitwidth // 8, lanes, vectors, mask)
 
 
-def _begin_sums(build: Any, tile: _Tile, place: Any, keep: Any) -> list[Any]:
+def _begin_sums(build: Any, tile: Tile, place: Any, keep: Any) -> list[Any]:
     """Return what sums begin with: what is in memory if `keep`, else zeros."""
     with build.if_else(build.icmp_unsigned("!=", keep, ir.Constant(keep.type, 0))) as (kept, fresh):
         with kept:
@@ -196,15 +207,16 @@ def _begin_sums(build: Any, tile: _Tile, place: Any, keep: Any) -> list[Any]:
 @intrinsic(prefer_literal=True)
 def _gather_tile(
     typing: Any, data: Any, indices: Any, begin: Any, end: Any, x: Any, out: Any, row: Any, column: Any, keep: Any,
-    rest: Any, ahead: Any, lanes: Any, vectors: Any, masked: Any, prefetch: Any, fused: Any,
+    rest: Any, ahead: Any, lanes: Any, vectors: Any, masked: Any, prefetch: Any, fused: Any, uniform: Any,
 ) -> Any:  # fmt: skip
     """Set a tile of `out[row]` to the row's nonzeros times tiles of X, added to what is there if `keep`."""
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
         kinds = signature.args
-        tile = _tile_of(context, build, x, values[9], (lanes, vectors, masked))
-        source, target = (_rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
-        nonzeros, place = _Nonzeros(context, build, kinds, values), target(values[6])
+        tile = tile_of(context, build, x, values[9], (lanes, vectors, masked))
+        source, target = (rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
+        nonzeros = Nonzeros(context, build, kinds, values, bool(uniform.literal_value))
+        place = target(values[6])
         start = _begin_sums(build, tile, place, values[8])
 
         def body(at: Any, sums: list[Any]) -> list[Any]:
@@ -217,7 +229,8 @@ def _gather_tile(
         tile.store(place, nonzeros.loop(start, body))
         return context.get_dummy_value()
 
-    words, literals = [types.int64] * 2 + [types.boolean] + [types.int64] * 2, (lanes, vectors, masked, prefetch, fused)
+    words = [types.int64] * 2 + [types.boolean] + [types.int64] * 2
+    literals = (lanes, vectors, masked, prefetch, fused, uniform)
     return types.void(data, indices, types.int64, types.int64, x, out, *words, *literals), write
 
 
@@ -225,7 +238,7 @@ def _gather_tile(
 def _gather_pair(
     typing: Any, data: Any, indices: Any, begin: Any, middle: Any, x: Any, out: Any, row: Any, column: Any, keep: Any,
     rest: Any, ahead: Any, end: Any, lanes: Any, vectors: Any, masked: Any, prefetch: Any,
-    fused: Any,
+    fused: Any, uniform: Any,
 ) -> Any:  # fmt: skip
     """Set tiles of `out[row]` and the row after it, as `_gather_tile` does.
 
@@ -234,9 +247,10 @@ def _gather_pair(
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
         kinds = signature.args
-        tile = _tile_of(context, build, x, values[9], (lanes, vectors, masked))
-        source, target = (_rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
-        nonzeros, (first, cut), last = _Nonzeros(context, build, kinds, values), values[2:4], values[11]
+        tile = tile_of(context, build, x, values[9], (lanes, vectors, masked))
+        source, target = (rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
+        nonzeros = Nonzeros(context, build, kinds, values, bool(uniform.literal_value))
+        (first, cut), last = values[2:4], values[11]
         places = [target(values[6]), target(build.add(values[6], ir.Constant(_INT, 1)))]
         starts = [_begin_sums(build, tile, place, values[8]) for place in places]
         sizes = build.sub(cut, first), build.sub(last, cut)
@@ -259,7 +273,8 @@ def _gather_pair(
             tile.store(place, write_loop(build, build.add(opening, common), closing, part, body))
         return context.get_dummy_value()
 
-    words, literals = [types.int64] * 2 + [types.boolean] + [types.int64] * 3, (lanes, vectors, masked, prefetch, fused)
+    words = [types.int64] * 2 + [types.boolean] + [types.int64] * 3
+    literals = (lanes, vectors, masked, prefetch, fused, uniform)
     return types.void(data, indices, types.int64, types.int64, x, out, *words, *literals), write
 
 
@@ -272,9 +287,9 @@ def _scatter_tile(
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
         kinds = signature.args
-        tile = _tile_of(context, build, x, values[8], (lanes, vectors, masked))
-        source, target = (_rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
-        nonzeros, factors = _Nonzeros(context, build, kinds, values), tile.load(source(values[6]))
+        tile = tile_of(context, build, x, values[8], (lanes, vectors, masked))
+        source, target = (rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
+        nonzeros, factors = Nonzeros(context, build, kinds, values), tile.load(source(values[6]))
 
         def body(at: Any, nothing: list[Any]) -> list[Any]:
             place = target(nonzeros.index(at))
@@ -309,7 +324,7 @@ def gather_rows(form: Form) -> Callable[..., None]:
     The loop takes indptr, indices, data, x, out, first, last, left, tiles, rest, keep, ahead, row_bias, column_bias,
     lower, upper: `tiles` full tiles, then the tail with `rest` entries in its last vector. A bias of size 0 is none.
     """
-    lanes, vectors, tail, masked, prefetch, finish, fused = form
+    lanes, vectors, tail, masked, prefetch, finish, fused, uniform = form
     full, last_vectors = lanes * vectors, max(tail, 1)
 
     @njit(nogil=True, cache=True)
@@ -326,7 +341,7 @@ def gather_rows(form: Form) -> Callable[..., None]:
                 row = top + 2 * pair
                 _gather_pair(  # type: ignore[call-arg]
                     data, indices, indptr[row], indptr[row + 1], x, out, row, left, keep, rest, ahead, indptr[row + 2],
-                    lanes, vectors, masked, prefetch, fused,
+                    lanes, vectors, masked, prefetch, fused, uniform,
                 )  # fmt: skip
             for row in range(top + 2 * paired, bottom):
                 begin, end = indptr[row], indptr[row + 1]
@@ -335,12 +350,12 @@ def gather_rows(form: Form) -> Callable[..., None]:
                     at = left + tile * full
                     _gather_tile(  # type: ignore[call-arg]
                         data, indices, begin, end, x, out, row, at, keep, 0, ahead, lanes, vectors, False, prefetch,
-                        fused,
+                        fused, uniform,
                     )  # fmt: skip
                 if tail:
                     _gather_tile(  # type: ignore[call-arg]
                         data, indices, begin, end, x, out, row, right, keep, rest, ahead, lanes, last_vectors, masked,
-                        prefetch, fused,
+                        prefetch, fused, uniform,
                     )  # fmt: skip
             if finish:
                 _finish_rows(out, top, bottom, left, left + width, row_bias, column_bias, lower, upper)
@@ -407,13 +422,14 @@ def structured_rows(form: Form) -> Callable[..., None]:
                         end = place
             data = values[row]
             for tile in range(tiles):
-                _gather_tile(
-                    data, indices, 0, end, x, out, row, tile * full, False, 0, 0, lanes, vectors, False, False, False
-                )  # type: ignore[call-arg]
+                _gather_tile(  # type: ignore[call-arg]
+                    data, indices, 0, end, x, out, row, tile * full, False, 0, 0, lanes, vectors, False, False, False,
+                    False,
+                )  # fmt: skip
             if tail:
                 _gather_tile(  # type: ignore[call-arg]
                     data, indices, 0, end, x, out, row, tiles * full, False, rest, 0, lanes, last_vectors, masked,
-                    False, False,
+                    False, False, False,
                 )  # fmt: skip
 
     return loop

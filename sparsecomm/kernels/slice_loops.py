@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -19,12 +21,13 @@ _FLAG: Final = ir.IntType(32)
 _REGISTER_BYTES: Final = 64
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def _slice(
     typing: Any, data: Any, indices: Any, lengths: Any, rows: Any, begin: Any, first: Any, full: Any, steps: Any,
-    x: Any, out: Any, keep: Any,
+    x: Any, out: Any, keep: Any, uniform: Any,
 ) -> Any:  # fmt: skip
     """Multiply a slice of a `Sliced` matrix, one row in each lane; `full` of its `steps` have no padding."""
+    narrow = ir.IntType(indices.dtype.bitwidth)
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
         arrays = [
@@ -35,13 +38,15 @@ def _slice(
         lanes = _Lanes(build, context.get_value_type(data.dtype), data.dtype.bitwidth // 8)
         at_data, at_indices, at_lengths, at_rows, at_x, at_out = arrays
         length, row = (lanes.load(lanes.integer, at, values[5]) for at in (at_lengths, at_rows))
+        one = splat(build, build.load(at_data), lanes.count)
         real = build.icmp_signed(">=", row, splat(build, ir.Constant(_FLAG, 0), lanes.count))
         kept = lanes.gather(at_out, row, build.and_(real, splat(build, values[10], lanes.count)))
 
         def product(step: Any, mask: Any) -> Any:
             place = build.add(values[4], build.mul(step, ir.Constant(_INT, lanes.count)))
-            entries = lanes.gather(at_x, lanes.load(lanes.integer, at_indices, place), mask)
-            return build.fmul(lanes.load(lanes.vector, at_data, place), entries)
+            columns = build.zext(lanes.load(ir.VectorType(narrow, lanes.count), at_indices, place), lanes.integer)
+            factors = one if uniform.literal_value else lanes.load(lanes.vector, at_data, place)
+            return build.fmul(factors, lanes.gather(at_x, columns, mask))
 
         def padded(step: Any, sums: list[Any]) -> list[Any]:
             mask = build.icmp_signed(">", length, splat(build, build.trunc(step, _FLAG), lanes.count))
@@ -54,7 +59,7 @@ def _slice(
         return context.get_dummy_value()
 
     words = [types.int64] * 4
-    return types.void(data, indices, lengths, rows, *words, x, out, types.boolean), write
+    return types.void(data, indices, lengths, rows, *words, x, out, types.boolean, uniform), write
 
 
 class _Lanes:
@@ -68,7 +73,7 @@ class _Lanes:
 
     def load(self, kind: Any, base: Any, place: Any) -> Any:
         value = self._build.load(self._build.bitcast(self._build.gep(base, [place]), kind.as_pointer()))
-        value.align = 4
+        value.align = 2
         return value
 
     def gather(self, base: Any, index: Any, mask: Any) -> Any:
@@ -87,16 +92,26 @@ class _Lanes:
         return self._build.module.declare_intrinsic(name, (), ir.FunctionType(result, kinds))
 
 
-@njit(nogil=True, cache=True)
-def slice_rows(
-    starts: Any, full: Any, data: Any, indices: Any, lengths: Any, rows: Any, x: Any, out: Any, first: int, last: int,
-    keep: bool,
-) -> None:  # fmt: skip
-    """Multiply slices `first` to `last` of a `Sliced` matrix with a vector, both flat; added to `out` where `keep`."""
-    lanes = rows.size // full.size
-    for number in range(first, last):
-        steps = (starts[number + 1] - starts[number]) // lanes
-        _slice(data, indices, lengths, rows, starts[number], number * lanes, full[number], steps, x, out, keep)  # type: ignore[call-arg]
+@cache
+def slice_rows(uniform: bool) -> Callable[..., None]:
+    """Return the loop that multiplies slices `first` to `last` of a `Sliced` matrix with a vector, both flat.
+
+    The result is added to `out` where `keep`. All values are the first of `data` if `uniform`.
+    """
+
+    @njit(nogil=True, cache=True)
+    def loop(
+        starts: Any, full: Any, data: Any, indices: Any, lengths: Any, rows: Any, x: Any, out: Any, first: int,
+        last: int, keep: bool,
+    ) -> None:  # fmt: skip
+        lanes = rows.size // full.size
+        for number in range(first, last):
+            steps = (starts[number + 1] - starts[number]) // lanes
+            _slice(  # type: ignore[call-arg]
+                data, indices, lengths, rows, starts[number], number * lanes, full[number], steps, x, out, keep, uniform
+            )
+
+    return loop
 
 
 @njit(nogil=True, cache=True)

@@ -25,6 +25,12 @@ class Sliced:
     """Slices of as many rows as a register has lanes; entry t of all its rows lies side by side.
 
     Every lane adds the products of its row in CSR order, so the sums have scipy's bits. Padding is masked, not added.
+    Columns are numbered by 16 bits where these are enough, and a value that all nonzeros share is kept once: what a
+    product with a vector takes is the time to read the matrix.
+
+    Args:
+        matrix: (m, n), of float32 or float64.
+        uniform: whether all values are the same.
 
     Source: SELL-C-sigma of Kreutzer, Hager, Wellein, Fehske, Bishop 2014.
     """
@@ -36,10 +42,10 @@ class Sliced:
 
         return vector_unit()[0] == _REGISTER_BYTES and max(matrix.shape) < 2**31
 
-    def __init__(self, matrix: csr_array[Any]) -> None:
+    def __init__(self, matrix: csr_array[Any], uniform: bool = False) -> None:
         from sparsecomm.kernels.slice_loops import slice_rows
 
-        self._loop = slice_rows
+        self._loop = slice_rows(uniform)
         self._lanes, rows = _REGISTER_BYTES // matrix.dtype.itemsize, matrix.shape[0]
         for window in _WINDOWS:
             self._sort_rows(np.diff(matrix.indptr), window)
@@ -47,8 +53,9 @@ class Sliced:
                 break
         self._place = np.empty(rows, np.int64)
         self._place[self._rows[:rows]] = self._starts[np.arange(rows) // self._lanes] + np.arange(rows) % self._lanes
-        self._indices = self._filled(matrix, matrix.indices.astype(np.int32, copy=False))
-        self._data: Dense = self._filled(matrix, matrix.data)
+        columns = matrix.indices.astype(np.uint16 if matrix.shape[1] <= 1 << 16 else np.uint32)
+        self._indices = self._filled(matrix, columns)
+        self._data: Dense = matrix.data[:1].copy() if uniform else self._filled(matrix, matrix.data)
 
     def _sort_rows(self, lengths: npt.NDArray[Any], window: int) -> None:
         """Group the rows into slices, longest first among each `window` of them."""
@@ -67,10 +74,6 @@ class Sliced:
         result = np.zeros(int(self._starts[-1]), entries.dtype)
         fill_slices(matrix.indptr, self._place, self._lanes, entries, result)
         return result
-
-    def update(self, matrix: csr_array[Any]) -> None:
-        """Take other values of the same structure."""
-        self._data = self._filled(matrix, matrix.data)
 
     @property
     def padding(self) -> float:

@@ -34,6 +34,10 @@ _VECTORS: Final = 20
 # Parts for each thread, so that one that was held up leaves some to others.
 _PARTS: Final = 4
 _PLAIN: Final = Setting()
+# Nonzeros that are multiplied with a vector faster than the loops of slices are called.
+_FEW_NONZEROS: Final = 1 << 12
+_FEW: Final = 256  # values that tell most matrices whose values differ
+_LINE_BYTES: Final = 64
 _NO_FINISH: Final = {
     char: (np.empty(0, char), np.empty(0, char), np.dtype(char).type(-np.inf), np.dtype(char).type(np.inf))
     for char in DTYPES
@@ -60,7 +64,7 @@ class Tiled:
     """
 
     def __init__(self, matrix: csr_array[Any], threads: int | None = None, *, fused: bool = False) -> None:
-        self.threads, self._fused = threads or num_threads(), fused
+        self.threads, self._fused, self._uniform = threads or num_threads(), fused, False
         self._walks: dict[tuple[Any, ...], _Walk] = {}
         self._settings: dict[int, Setting] = {}
         self.update(matrix)
@@ -69,6 +73,9 @@ class Tiled:
         """Take a matrix of the same structure with other values."""
         self.matrix, self.nnz, self.dtype, self.num_rows = matrix, int(matrix.nnz), matrix.dtype, matrix.shape[0]
         self._nonzeros = (matrix.indices, matrix.data)
+        if self._uniform != is_uniform(matrix.data):
+            self._uniform = not self._uniform
+            self._walks.clear()
         self._slices: Sliced | None = None
         self._vectors = 0
 
@@ -101,6 +108,10 @@ class Tiled:
             return
         if setting is None:
             setting = self._best_setting(x)
+            if last - first < self.num_rows or keep or epilogue is not None:
+                setting = Setting(setting.ahead)
+        if setting.streamed and not _may_stream(out):
+            setting = setting._replace(streamed=False)
         key = (first, last, x.shape[1], setting, epilogue is None, x.flags.num, out.flags.num, x.itemsize)
         after = (keep, setting.ahead, *self._finish(epilogue, x, first, last))
         walk = self._walks.get(key)
@@ -124,8 +135,8 @@ class Tiled:
 
     def _made_slices(self) -> Sliced | None:
         self._vectors += 1
-        if self._slices is None and self._vectors > _VECTORS and Sliced.suits(self.matrix):
-            self._slices = Sliced(self.matrix)
+        if self._slices is None and self._vectors > _VECTORS and self.nnz > _FEW_NONZEROS and Sliced.suits(self.matrix):
+            self._slices = Sliced(self.matrix, self._uniform)
         return self._slices
 
     def _best_setting(self, x: Dense) -> Setting:
@@ -176,6 +187,7 @@ class Tiled:
     def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, finish: bool) -> _Walk:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.loops import gather_rows
+        from sparsecomm.kernels.stream_loops import stream_rows
 
         indptr, width = self.matrix.indptr[first : last + 1], x.shape[1]
         threads = useful_threads(int(indptr[-1] - indptr[0]), width, self.threads)
@@ -186,8 +198,16 @@ class Tiled:
             rows = list(pairwise(cut_rows(indptr, threads * _PARTS)))
         parts = []
         for left, columns in _panels(width, panel):
-            form = Form.of(columns, x.itemsize, prefetch=setting.ahead > 0, finish=finish, fused=self._fused)
-            parts += [(gather_rows(form), (begin, end, left, *form.cut(columns))) for begin, end in rows]
+            form = Form.of(
+                columns,
+                x.itemsize,
+                prefetch=setting.ahead > 0,
+                finish=finish,
+                fused=self._fused,
+                uniform=self._uniform,
+            )
+            make = stream_rows if setting.streamed and columns == width else gather_rows
+            parts += [(make(form), (begin, end, left, *form.cut(columns))) for begin, end in rows]
         return _Walk(indptr, threads, tuple(parts))
 
     def _scatter_walk(self, x: Dense) -> _Walk:
@@ -212,6 +232,23 @@ def cut_rows(indptr: Indices, parts: int) -> list[int]:
     """Return where to cut the rows so that every part has about the same nonzeros; the first is 0."""
     inner = np.searchsorted(indptr, np.linspace(indptr[0], indptr[-1], parts + 1)[1:-1])
     return sorted({0, *inner.tolist(), indptr.size - 1})
+
+
+def _may_stream(out: Dense) -> bool:
+    """Say whether the rows of a result follow each other, and are one tile of whole cache lines."""
+    from sparsecomm.kernels.form import Form, vector_unit
+
+    form = Form.of(out.shape[1], out.itemsize)
+    whole = form.lanes * out.itemsize == vector_unit()[0] == _LINE_BYTES and form.cut(out.shape[1]) == (1, 0)
+    return whole and out.flags.c_contiguous
+
+
+def is_uniform(values: Dense) -> bool:
+    """Say whether all values are the same, bit for bit; the answer is soon there where they are not."""
+    if values.dtype.char not in DTYPES or not values.size or not values.flags.c_contiguous:
+        return False
+    words = values.view(np.uint32 if values.itemsize == 4 else np.uint64)
+    return bool((words[:_FEW] == words[0]).all() and (words == words[0]).all())
 
 
 def _has_rows(block: Dense) -> bool:

@@ -16,14 +16,15 @@ from sparsecomm.kernels.threads import clock
 # Multiply-adds from which a product is worth measuring, and that a trial takes at most.
 TUNED_WORK: Final = 1 << 23
 _TRIAL_WORK: Final = 1 << 25
-_ROUNDS: Final = 2
+_ROUNDS: Final = 3
 # Matrices whose features are powers of two closer than this are taken for alike.
-_ALIKE: Final = 0.5
+_ALIKE: Final = 0.25
 _MAX_ENTRIES: Final = 512
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 _AHEAD: Final = (4, 8, 16)
 _REGISTER: Final = 16  # columns that a panel is cut to multiples of
+_LINE_BYTES: Final = 64
 
 Entry = dict[str, Any]
 
@@ -34,25 +35,32 @@ class Setting(NamedTuple):
     Args:
         ahead: nonzeros between asking for a row of X and using it; 0 leaves it to the processor.
         panel: columns of X that are multiplied with all rows before the next are; 0 is all.
+        streamed: whether the result is written past the caches.
     """
 
     ahead: int = 0
     panel: int = 0
+    streamed: bool = False
 
 
-def candidates(num_cols: int, width: int, itemsize: int) -> dict[str, Setting]:
-    """Return the settings that are worth trying: plain, asking ahead, and panels of X that stay in the second cache."""
-    second = dict(caches()).get("L2", 1 << 20)
-    panel = second * 5 // 8 // max(1, num_cols * itemsize) // _REGISTER * _REGISTER
+def candidates(matrix: csr_array[Any], width: int) -> dict[str, Setting]:
+    """Return the settings that are worth trying for a product with X of `width` columns."""
+    row_bytes, second = width * matrix.dtype.itemsize, dict(caches()).get("L2", 1 << 20)
+    panel = second * 5 // 8 // max(1, matrix.shape[1] * matrix.dtype.itemsize) // _REGISTER * _REGISTER
     found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead=ahead) for ahead in _AHEAD}
-    return found | ({"panels": Setting(panel=panel)} if _REGISTER <= panel < width else {})
+    if _REGISTER <= panel < width:
+        found |= {"panels": Setting(panel=panel)}
+    if row_bytes % _LINE_BYTES == 0 and matrix.shape[0] * row_bytes > second:
+        found |= {f"streamed {ahead}": Setting(ahead, streamed=True) for ahead in (0, _AHEAD[1])}
+    return found
 
 
-def features(matrix: csr_array[Any], width: int, itemsize: int, threads: int) -> list[float]:
-    """Return what decides how a product behaves, as logarithms: size, nonzeros of a row, width, jumps, threads."""
+def features(matrix: csr_array[Any], width: int, threads: int) -> list[float]:
+    """Return what decides how a product behaves, as logarithms: sizes, nonzeros of a row, width, jumps, threads."""
     sample = matrix.indices[:: max(1, matrix.nnz // 4096)].astype(np.int64)
     jump = np.abs(np.diff(sample)).mean() if sample.size > 1 else 0.0
-    facts = [matrix.shape[0], matrix.nnz / max(1, matrix.shape[0]), width * itemsize, jump, itemsize, threads]
+    per_row, itemsize = matrix.nnz / max(1, matrix.shape[0]), matrix.dtype.itemsize
+    facts = [*matrix.shape, per_row, width * itemsize, jump, itemsize, threads]
     return [round(float(np.log2(1 + fact)), 3) for fact in facts]
 
 
@@ -67,13 +75,15 @@ def choose_setting(
         threads: that share the product.
         run: `run(setting, first, last)` multiplies these rows into memory that nobody reads.
     """
-    wanted, entries = features(matrix, width, matrix.dtype.itemsize, threads), _load()
-    tried = candidates(matrix.shape[1], width, matrix.dtype.itemsize)
+    wanted, entries, tried = features(matrix, width, threads), _load(), candidates(matrix, width)
     near = min(entries, key=lambda entry: _distance(entry, wanted), default=None)
     if near is not None and _distance(near, wanted) <= _ALIKE and near["best"] in tried:
         return tried[near["best"]]
     first, last = _trial_rows(matrix, width)
-    seconds = {name: _seconds(run, setting, first, last, clock(threads)) for name, setting in tried.items()}
+    now, seconds = clock(threads), dict.fromkeys(tried, np.inf)
+    for _ in range(_ROUNDS):
+        for name, setting in tried.items():
+            seconds[name] = min(seconds[name], _seconds(run, setting, first, last, now))
     best = min(tried, key=lambda name: seconds[name])
     _save([*entries, {"features": wanted, "best": best}])
     return tried[best]
@@ -90,12 +100,9 @@ def _trial_rows(matrix: csr_array[Any], width: int) -> tuple[int, int]:
 def _seconds(
     run: Callable[[Setting, int, int], None], setting: Setting, first: int, last: int, now: Callable[[], float]
 ) -> float:
-    times = []
-    for _ in range(_ROUNDS):
-        begin = now()
-        run(setting, first, last)
-        times.append(now() - begin)
-    return min(times)
+    begin = now()
+    run(setting, first, last)
+    return now() - begin
 
 
 def _distance(entry: Entry, wanted: Sequence[float]) -> float:
