@@ -35,7 +35,17 @@ _FINISHED: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Writes the parts of a tile: vectors of one row of a dense block, in memory or in registers."""
+    """Writes the parts of a tile: vectors of one row of a dense block, in memory or in registers.
+
+    Args:
+        build: what writes.
+        entry: type of an entry.
+        itemsize: its bytes.
+        lanes: entries of a vector.
+        vectors: of the tile.
+        mask: lanes of the last vector that are used; None is all.
+        head: the same of the first.
+    """
 
     build: Any
     entry: Any
@@ -43,6 +53,7 @@ class Tile:
     lanes: int
     vectors: int
     mask: Any
+    head: Any = None
 
     @property
     def vector(self) -> Any:
@@ -53,9 +64,10 @@ class Tile:
 
     def store(self, base: Any, values: Sequence[Any]) -> None:
         for place, value in enumerate(values):
-            if self._is_masked(place):
+            mask = self._mask(place)
+            if mask is not None:
                 write = self._masked("store", ir.VoidType(), [self.vector], [])
-                self.build.call(write, [value, self.at(base, place), ir.Constant(_FLAG, self.itemsize), self.mask])
+                self.build.call(write, [value, self.at(base, place), ir.Constant(_FLAG, self.itemsize), mask])
             else:
                 self.build.store(value, self.at(base, place)).align = self.itemsize
 
@@ -87,8 +99,14 @@ class Tile:
     def zeros(self) -> list[Any]:
         return [ir.Constant(self.vector, None)] * self.vectors
 
-    def _is_masked(self, place: int) -> bool:
-        return self.mask is not None and place == self.vectors - 1
+    def read(self, base: Any, place: int) -> Any:
+        """Load all lanes of a vector."""
+        value = self.build.load(self.at(base, place))
+        value.align = self.itemsize
+        return value
+
+    def _mask(self, place: int) -> Any:
+        return self.mask if place == self.vectors - 1 else self.head if place == 0 else None
 
     def at(self, base: Any, place: int) -> Any:
         """Return where a vector lies."""
@@ -96,13 +114,12 @@ class Tile:
         return self.build.bitcast(self.build.gep(base, [offset]), self.vector.as_pointer())
 
     def _load(self, base: Any, place: int) -> Any:
-        if self._is_masked(place):
-            read = self._masked("load", self.vector, [], [self.vector])
-            align, other = ir.Constant(_FLAG, self.itemsize), ir.Constant(self.vector, None)
-            return self.build.call(read, [self.at(base, place), align, self.mask, other])
-        value = self.build.load(self.at(base, place))
-        value.align = self.itemsize
-        return value
+        mask = self._mask(place)
+        if mask is None:
+            return self.read(base, place)
+        read = self._masked("load", self.vector, [], [self.vector])
+        align, other = ir.Constant(_FLAG, self.itemsize), ir.Constant(self.vector, None)
+        return self.build.call(read, [self.at(base, place), align, mask, other])
 
     def _masked(self, act: str, result: Any, before: list[Any], after: list[Any]) -> Any:
         mask = ir.VectorType(ir.IntType(1), self.lanes)

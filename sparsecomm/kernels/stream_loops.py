@@ -1,4 +1,4 @@
-"""The compiled loop that writes its result past the caches, whole lines at a time; imported where it runs.
+"""The compiled loop that reads X and writes its result by whole cache lines; imported where it runs.
 
 What it is written with comes from another file, whose date numba does not look at: touch this one when that changes.
 """
@@ -6,6 +6,7 @@ What it is written with comes from another file, whose date numba does not look 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -22,55 +23,95 @@ _LINE_BYTES: Final = 64
 
 
 class _Lines:
-    """Writes rows of vectors, one after the other in memory, as whole lines: a vector may lie across two of them."""
+    """Writes rows of vectors that follow each other in memory as whole lines: a vector may lie across two of them.
 
-    def __init__(self, tile: Tile, first: Any) -> None:
-        self._tile, self._build = tile, tile.build
-        shift = self._build.and_(self._build.ptrtoint(first, _INT), ir.Constant(_INT, _LINE_BYTES - 1))
-        self._back = self._build.neg(shift)
+    Rows of X may begin within a line too, all at the same lane. Then they are read by whole lines as well, and sums
+    are in the lanes of these: the last vector of a row and the first of the next are two parts of one.
+
+    Args:
+        tile: of a row.
+        x: address of X.
+        out: address of the result.
+        shifted: whether rows of X begin within a line.
+        past: whether lines go past the caches.
+    """
+
+    def __init__(self, tile: Tile, x: Any, out: Any, shifted: bool, past: bool) -> None:
+        self._tile, self._build, self._past = tile, tile.build, past
         self._word = ir.IntType(8 * tile.itemsize)
-        lanes = self._build.trunc(self._build.udiv(shift, ir.Constant(_INT, tile.itemsize)), self._word)
-        start = self._build.sub(ir.Constant(self._word, tile.lanes), lanes)
-        numbers = ir.Constant(ir.VectorType(self._word, tile.lanes), list(range(tile.lanes)))
-        self._places = self._build.add(numbers, tile.spread(start))
+        inside = self._within(x) if shifted else ir.Constant(_INT, 0)
+        apart = self._build.and_(self._build.sub(self._within(out), inside), ir.Constant(_INT, _LINE_BYTES - 1))
+        self._inside, self._back = self._build.neg(inside), self._build.neg(self._build.add(apart, inside))
+        self._joined = self._build.sub(self._numbers(tile.lanes), tile.spread(self._lanes(apart)))
+        self._last = self._build.add(self._numbers(0), tile.spread(self._lanes(inside)))
+        self.begun = self._build.icmp_unsigned(">=", self._numbers(0), tile.spread(self._lanes(inside)))
+        self.sums = replace(tile, vectors=tile.vectors + 1, head=self.begun, mask=self._build.not_(self.begun))
+        self._shifted = shifted
+        if not shifted:
+            self.sums = tile
 
-    def write(self, base: Any, before: Any, values: list[Any]) -> None:
-        """Write the line that the vector before `values` ends in, and all others but the last of `values`."""
-        base = self._build.gep(base, [self._back])
-        for place, (left, right) in enumerate(zip([before, *values], values, strict=False)):
-            store = self._build.store(self._join(left, right), self._tile.at(base, place))
+    def source(self, row: Any) -> Any:
+        """Return where the first of the vectors of a row of X begins."""
+        return self._build.gep(row, [self._inside])
+
+    def before(self, row: Any) -> list[Any]:
+        """Return the vectors that are carried to the first row from the one before it, which is in memory."""
+        part = self.source(row)
+        return [self._tile.read(part, place) for place in ([-1, 0] if self._shifted else [-1])]
+
+    def write(self, row: Any, carried: list[Any], sums: list[Any]) -> list[Any]:
+        """Write all lines that end in a row; return what is carried to the next."""
+        if self._shifted:
+            sums = [self._build.select(self.begun, sums[0], carried[1]), *sums[1:]]
+        own, base = sums[: self._tile.vectors], self._build.gep(row, [self._back])
+        for place, (left, right) in enumerate(zip([carried[0], *own], own, strict=False)):
+            store = self._build.store(self._join(left, self._joined, right), self._tile.at(base, place))
             store.align = _LINE_BYTES
-            store.set_metadata("nontemporal", self._build.module.add_metadata([ir.Constant(_FLAG, 1)]))
+            if self._past:
+                store.set_metadata("nontemporal", self._build.module.add_metadata([ir.Constant(_FLAG, 1)]))
+        return sums[self._tile.vectors - 1 :]
 
-    def end(self) -> None:
-        """Let nothing overtake what was written."""
-        self._build.call(self._build.module.declare_intrinsic("llvm.x86.sse.sfence", (), _nothing()), [])
+    def end(self, row: Any, carried: list[Any]) -> None:
+        """Write what is left of the last row, and let nothing overtake it."""
+        if self._past:
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            self._build.call(self._build.module.declare_intrinsic("llvm.x86.sse.sfence", (), nothing), [])
+        self._tile.store_last(self.source(row), carried[0])
+        if self._shifted:
+            self._tile.store_last(row, self._join(carried[0], self._last, carried[1]))
 
-    def _join(self, left: Any, right: Any) -> Any:
-        """Return the end of `left` and the beginning of `right`."""
-        vector, places = self._tile.vector, self._places.type
+    def _within(self, address: Any) -> Any:
+        return self._build.and_(self._build.ptrtoint(address, _INT), ir.Constant(_INT, _LINE_BYTES - 1))
+
+    def _lanes(self, num_bytes: Any) -> Any:
+        lanes = self._build.udiv(num_bytes, ir.Constant(_INT, self._tile.itemsize))
+        return lanes if self._word == _INT else self._build.trunc(lanes, self._word)
+
+    def _numbers(self, first: int) -> Any:
+        lanes = self._tile.lanes
+        return ir.Constant(ir.VectorType(self._word, lanes), list(range(first, first + lanes)))
+
+    def _join(self, left: Any, places: Any, right: Any) -> Any:
+        """Return the lanes that `places` numbers of both."""
+        vector = self._tile.vector
         name = f"llvm.x86.avx512.vpermi2var.{'ps' if self._tile.itemsize == 4 else 'pd'}.512"
-        call = self._build.module.declare_intrinsic(name, (), ir.FunctionType(vector, [vector, places, vector]))
-        return self._build.call(call, [left, self._places, right])
-
-
-def _nothing() -> Any:
-    return ir.FunctionType(ir.VoidType(), [])
+        call = self._build.module.declare_intrinsic(name, (), ir.FunctionType(vector, [vector, places.type, vector]))
+        return self._build.call(call, [left, places, right])
 
 
 @intrinsic(prefer_literal=True)
 def _stream(
     typing: Any, data: Any, indices: Any, begin: Any, end: Any, x: Any, out: Any, indptr: Any, ahead: Any, lanes: Any,
-    vectors: Any, prefetch: Any, fused: Any, uniform: Any,
+    vectors: Any, prefetch: Any, fused: Any, uniform: Any, shifted: Any, past: Any,
 ) -> Any:  # fmt: skip
     """Set rows `begin` to `end` of `out`; the row before `begin` is there already."""
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
-        kinds = signature.args
-        tile = tile_of(context, build, x, None, (lanes, vectors, types.literal(False)))
-        source, target = (_row_of(context, build, kinds[at], values[at]) for at in (4, 5))
+        kinds, zero, one = signature.args, ir.Constant(_INT, 0), ir.Constant(_INT, 1)
+        source, target = (rows_of(context, build, kinds[at], values[at], zero) for at in (4, 5))
+        tile = tile_of(context, build, x, None, (lanes, vectors, types.literal(False)))  # type: ignore[no-untyped-call]
+        lines = _Lines(tile, source(zero), target(zero), bool(shifted.literal_value), bool(past.literal_value))
         starts = context.make_array(kinds[6])(context, build, values[6]).data
-        lines, one = _Lines(tile, target(values[2])), ir.Constant(_INT, 1)
 
         def start(row: Any) -> Any:
             value = build.load(build.gep(starts, [row]))
@@ -82,34 +123,27 @@ def _stream(
 
             def body(at: Any, sums: list[Any]) -> list[Any]:
                 if prefetch.literal_value:
-                    tile.prefetch(source(nonzeros.ahead(at, values[7])))
-                entries = tile.load(source(nonzeros.index(at)))
-                return tile.add_product(sums, nonzeros.value(at), entries, bool(fused.literal_value))
+                    lines.sums.prefetch(lines.source(source(nonzeros.ahead(at, values[7]))))
+                entries = lines.sums.load(lines.source(source(nonzeros.index(at))))
+                return lines.sums.add_product(sums, nonzeros.value(at), entries, bool(fused.literal_value))
 
-            sums = nonzeros.loop(tile.zeros(), body)
-            lines.write(target(row), carried[0], sums)
-            return [sums[-1]]
+            return lines.write(target(row), carried, nonzeros.loop(lines.sums.zeros(), body))
 
-        before = tile.load(target(build.sub(values[2], one)))[-1]
-        last = write_loop(build, values[2], values[3], [before], a_row)[0]
-        lines.end()
-        tile.store_last(target(build.sub(values[3], one)), last)
+        carried = write_loop(build, values[2], values[3], lines.before(target(values[2])), a_row)
+        lines.end(target(build.sub(values[3], one)), carried)
         return context.get_dummy_value()
 
-    words, literals = [types.int64] * 2, (lanes, vectors, prefetch, fused, uniform)
+    words, literals = [types.int64] * 2, (lanes, vectors, prefetch, fused, uniform, shifted, past)
     return types.void(data, indices, *words, x, out, indptr, types.int64, *literals), write
 
 
-def _row_of(context: Any, build: Any, kind: Any, value: Any) -> Callable[[Any], Any]:
-    return rows_of(context, build, kind, value, ir.Constant(_INT, 0))
-
-
 @cache
-def stream_rows(form: Form) -> Callable[..., None]:
+def stream_rows(form: Form, shifted: bool, past: bool) -> Callable[..., None]:
     """Return the loop of `gather_rows` for results whose rows follow each other and are whole vectors in one tile.
 
-    Its lines go past the caches: nothing is read before it is overwritten, and nothing that is still needed leaves
-    them. Products and sums are those of `gather_rows`.
+    Lines that go past the caches are not read before they are overwritten, and what is still needed stays in the
+    caches. Rows of X that begin within a line, two vectors of them at least, are read by lines where `shifted`.
+    Products and sums are those of `gather_rows`.
     """
     lanes, vectors, _, _, prefetch, _, fused, uniform = form
     head = gather_rows(form)
@@ -125,6 +159,9 @@ def stream_rows(form: Form) -> Callable[..., None]:
                 lower, upper,
             )  # fmt: skip
         if first + 1 < last:
-            _stream(data, indices, first + 1, last, x, out, indptr, ahead, lanes, vectors, prefetch, fused, uniform)  # type: ignore[call-arg]
+            _stream(  # type: ignore[call-arg]
+                data, indices, first + 1, last, x, out, indptr, ahead, lanes, vectors, prefetch, fused, uniform,
+                shifted, past,
+            )  # fmt: skip
 
     return loop

@@ -110,13 +110,14 @@ class Tiled:
             setting = self._best_setting(x)
             if last - first < self.num_rows or keep or epilogue is not None:
                 setting = Setting(setting.ahead)
-        if setting.streamed and not _may_stream(out):
-            setting = setting._replace(streamed=False)
-        key = (first, last, x.shape[1], setting, epilogue is None, x.flags.num, out.flags.num, x.itemsize)
+        shifted = setting.lines and _begins_within_lines(x)
+        if not ((shifted or setting.streamed) and _is_of_lines(out)):
+            setting = Setting(setting.ahead, setting.panel)
+        key = (first, last, x.shape[1], setting, shifted, epilogue is None, x.flags.num, out.flags.num, x.itemsize)
         after = (keep, setting.ahead, *self._finish(epilogue, x, first, last))
         walk = self._walks.get(key)
         if walk is None:
-            walk = self._gather_walk(x, first, last, setting, epilogue is not None)
+            walk = self._gather_walk(x, first, last, setting, shifted, epilogue is not None)
             self._walks[key] = self._compiled(walk, (x, out), after)
         self._run(walk, (x, out), after)
 
@@ -184,7 +185,7 @@ class Tiled:
         row_bias, column_bias = epilogue.biases((self.matrix.shape[0], x.shape[1]), x.dtype)
         return row_bias[first:last], column_bias, x.dtype.type(epilogue.lower), x.dtype.type(epilogue.upper)
 
-    def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, finish: bool) -> _Walk:
+    def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, shifted: bool, finish: bool) -> _Walk:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.loops import gather_rows
         from sparsecomm.kernels.stream_loops import stream_rows
@@ -206,8 +207,9 @@ class Tiled:
                 fused=self._fused,
                 uniform=self._uniform,
             )
-            make = stream_rows if setting.streamed and columns == width else gather_rows
-            parts += [(make(form), (begin, end, left, *form.cut(columns))) for begin, end in rows]
+            whole = setting.lines and columns == width
+            loop = stream_rows(form, shifted, setting.streamed) if whole else gather_rows(form)
+            parts += [(loop, (begin, end, left, *form.cut(columns))) for begin, end in rows]
         return _Walk(indptr, threads, tuple(parts))
 
     def _scatter_walk(self, x: Dense) -> _Walk:
@@ -234,13 +236,19 @@ def cut_rows(indptr: Indices, parts: int) -> list[int]:
     return sorted({0, *inner.tolist(), indptr.size - 1})
 
 
-def _may_stream(out: Dense) -> bool:
-    """Say whether the rows of a result follow each other, and are one tile of whole cache lines."""
+def _is_of_lines(out: Dense) -> bool:
+    """Say whether the rows of a result follow each other, and are one tile of as many bytes as whole cache lines."""
     from sparsecomm.kernels.form import Form, vector_unit
 
     form = Form.of(out.shape[1], out.itemsize)
     whole = form.lanes * out.itemsize == vector_unit()[0] == _LINE_BYTES and form.cut(out.shape[1]) == (1, 0)
     return whole and out.flags.c_contiguous
+
+
+def _begins_within_lines(x: Dense) -> bool:
+    """Say whether all rows begin at the same byte of a cache line, not its first, and have at least two lines."""
+    begin = x.__array_interface__["data"][0] % _LINE_BYTES
+    return begin > 0 and x.strides[0] % _LINE_BYTES == 0 and x.shape[1] * x.itemsize >= 2 * _LINE_BYTES
 
 
 def is_uniform(values: Dense) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -35,11 +36,13 @@ class Setting(NamedTuple):
     Args:
         ahead: nonzeros between asking for a row of X and using it; 0 leaves it to the processor.
         panel: columns of X that are multiplied with all rows before the next are; 0 is all.
+        lines: whether X is read and the result written by whole cache lines, where their rows begin within lines.
         streamed: whether the result is written past the caches.
     """
 
     ahead: int = 0
     panel: int = 0
+    lines: bool = False
     streamed: bool = False
 
 
@@ -50,8 +53,10 @@ def candidates(matrix: csr_array[Any], width: int) -> dict[str, Setting]:
     found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead=ahead) for ahead in _AHEAD}
     if _REGISTER <= panel < width:
         found |= {"panels": Setting(panel=panel)}
-    if row_bytes % _LINE_BYTES == 0 and matrix.shape[0] * row_bytes > second:
-        found |= {f"streamed {ahead}": Setting(ahead, streamed=True) for ahead in (0, _AHEAD[1])}
+    if row_bytes % _LINE_BYTES == 0:
+        kinds = ("lines", "streamed") if matrix.shape[0] * row_bytes > second else ("lines",)
+        both = itertools.product(kinds, (0, _AHEAD[1]))
+        found |= {f"{kind} {ahead}": Setting(ahead, 0, True, kind == "streamed") for kind, ahead in both}
     return found
 
 

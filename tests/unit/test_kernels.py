@@ -105,7 +105,7 @@ def test_vectors_by_slices_give_the_same_bits(
     assert np.array_equal(out, matrix @ x)
 
 
-SETTINGS = [Setting(), Setting(ahead=16), Setting(panel=32), Setting(streamed=True)]
+SETTINGS = [Setting(), Setting(ahead=16), Setting(panel=32), Setting(0, 0, True, True)]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -123,22 +123,26 @@ def test_threads_and_settings_change_no_bit(
     assert np.array_equal(out, matrix @ x)
 
 
-@pytest.mark.parametrize("setting", [Setting(streamed=True), Setting(8, streamed=True)])
-@pytest.mark.parametrize("uniform", [False, True])
-@pytest.mark.parametrize(("dtype", "width"), [("f4", 16), ("f4", 64), ("f8", 24)])
+@pytest.mark.parametrize("setting", [Setting(lines=True), Setting(8, lines=True, streamed=True)])
+@pytest.mark.parametrize(("dtype", "width", "uniform"), [("f4", 16, False), ("f4", 64, True), ("f8", 24, False)])
 def test_whole_lines_touch_nothing_beside_the_result(
     monkeypatch: pytest.MonkeyPatch, dtype: str, width: int, uniform: bool, setting: Setting
 ) -> None:
     monkeypatch.setattr("sparsecomm.kernels.tiled._THREAD_NS", 1)
-    matrix, x, size = matrix_of(dtype), dense_of(COLS, width, dtype), ROWS * width
+    matrix, size = matrix_of(dtype), ROWS * width
     matrix.data[:] = 0.3 if uniform else matrix.data
-    for threads, begin in itertools.product([1, 3], range(17)):
-        memory = np.full(size + 64, 7, dtype)
-        out = memory[begin : begin + size].reshape(ROWS, width)
-        Tiled(matrix, threads).multiply(x, out, 0, ROWS, setting=setting)
-        assert np.array_equal(out, matrix @ x)
-        assert (memory[:begin] == 7).all()
-        assert (memory[begin + size :] == 7).all()
+    kernels, around = [Tiled(matrix, threads) for threads in (1, 3)], np.full(COLS * width + 64, np.nan, dtype)
+    for begin, inside in itertools.product((0, 1, 7, 12, 16), (0, 3, 4, 15)):
+        x = around[inside : inside + COLS * width].reshape(COLS, width)
+        x[:] = dense_of(COLS, width, dtype)
+        for kernel in kernels:
+            memory = np.full(size + 64, 7, dtype)
+            out = memory[begin : begin + size].reshape(ROWS, width)
+            kernel.multiply(x, out, 0, ROWS, setting=setting)
+            assert np.array_equal(out, matrix @ x)
+            assert (memory[:begin] == 7).all()
+            assert (memory[begin + size :] == 7).all()
+        x[:] = np.nan
 
 
 def test_values_may_become_all_the_same_and_differ_again() -> None:
@@ -333,7 +337,8 @@ def test_what_was_measured_once_is_remembered_for_matrices_alike(
             pass
 
     assert tuning.choose_setting(matrix, 64, 1, run) == ahead
-    assert set(tried) == {Setting(ahead=distance) for distance in (0, 4, 8, 16)}
+    by_lines = {Setting(ahead, lines=True) for ahead in (0, 8)}
+    assert set(tried) == {Setting(ahead=distance) for distance in (0, 4, 8, 16)} | by_lines
     tried.clear()
     assert tuning.choose_setting(csr_array(matrix[1:]), 64, 1, run) == ahead
     assert tried == []
