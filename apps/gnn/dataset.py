@@ -78,6 +78,11 @@ def make_dataset(
     return Dataset(name, _undirected(edges, num_nodes), _scaled(features) if counts else features, labels, *masks)
 
 
+def are_counts(features: csr_array[Any]) -> bool:
+    """Say whether features are whole numbers from 0, as those of bags of words are."""
+    return bool((features.data >= 0).all() and (features.data == np.round(features.data)).all())
+
+
 def draw_splits(labels: IntGlobal, seed: int) -> tuple[Bools, Bools, Bools]:
     """Draw 20 nodes of every class to train and 30 to validate; the others test.
 

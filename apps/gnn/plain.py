@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sparsecomm.apps.gnn.dataset import Dataset, make_dataset
+from sparsecomm.apps.gnn.dataset import Dataset, are_counts, make_dataset
 from sparsecomm.errors import InputError
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.typing import Bools, IntGlobal
@@ -53,7 +53,7 @@ def read_plain(path: Path, seed: int) -> Dataset:
         train, val, test = (np.atleast_2d(arrays[f"{name}_masks"]).astype(bool) for name in _SPLITS)
         masks = (train, val, test)
     return make_dataset(
-        path.stem, _ends(adjacency), features, arrays["y"], masks, counts=_are_counts(features), seed=seed
+        path.stem, _ends(adjacency), features, arrays["y"], masks, counts=are_counts(features), seed=seed
     )
 
 
@@ -106,7 +106,3 @@ def _csr(data: Any, indices: Any, indptr: Any, shape: tuple[int, int], name: str
 def _ends(adjacency: csr_array[Any]) -> tuple[IntGlobal, IntGlobal]:
     heads = np.repeat(np.arange(adjacency.shape[0], dtype=np.int64), np.diff(adjacency.indptr))
     return heads, adjacency.indices.astype(np.int64)
-
-
-def _are_counts(features: csr_array[Any]) -> bool:
-    return bool((features.data >= 0).all() and (features.data == np.round(features.data)).all())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from sparsecomm.apps.gnn.dataset import Dataset
+from sparsecomm.apps.gnn.ogb import is_ogb, read_ogb
 from sparsecomm.apps.gnn.plain import read_edge_list, read_plain
 from sparsecomm.apps.gnn.planetoid import is_planetoid, read_planetoid
 from sparsecomm.errors import InputError
@@ -15,9 +17,9 @@ def read_dataset(spec: str, *, seed: int = 0) -> Dataset:
     """Read a data set.
 
     Args:
-        spec: `DIR/NAME` where DIR holds the files `ind.NAME.*` of Planetoid; an `.npz` of plain arrays `adj_indptr,
-            adj_indices, x_indptr, x_indices, x_data, x_shape, y` and masks; or an edge list with `.features.npy` and
-            `.labels.npy` beside it.
+        spec: `DIR/NAME` where DIR holds the files `ind.NAME.*` of Planetoid; a folder of the Open Graph Benchmark, or
+            of PyTorch Geometric, or its `.pt`; an `.npz` of plain arrays `adj_indptr, adj_indices, x_indptr, x_indices,
+            x_data, x_shape, y` and masks; or an edge list with `.features.npy` and `.labels.npy` beside it.
         seed: of the splits, where the data have none: 20 nodes of a class to train, 30 to validate, the others to test.
 
     Raises:
@@ -33,8 +35,38 @@ def read_dataset(spec: str, *, seed: int = 0) -> Dataset:
 def _reader(path: Path) -> Callable[[Path, int], Dataset]:
     if is_planetoid(path):
         return lambda folder, seed: read_planetoid(folder)
+    if path.is_dir():
+        return _folder_reader(path)
+    if path.suffix == ".pt":
+        return lambda file, seed: _read_pyg(file, file.stem, seed)
     if not path.is_file():
         raise InputError(
-            f"no such file, and no {path.parent / f'ind.{path.name}.graph'}; give DIR/cora, FILE.npz or an edge list"
+            f"no such file, and no {path.parent / f'ind.{path.name}.graph'}; "
+            "give DIR/cora, a folder, FILE.npz or an edge list"
         )
     return read_plain if path.suffix == ".npz" else read_edge_list
+
+
+def _folder_reader(path: Path) -> Callable[[Path, int], Dataset]:
+    """Choose by what a folder holds: original files before processed ones."""
+    if is_ogb(path):
+        return lambda folder, seed: read_ogb(folder)
+    graphs = sorted(path.glob("raw/ind.*.graph"))
+    if graphs:
+        name = graphs[0].name.split(".")[1]
+        return lambda folder, seed: read_planetoid(folder / "raw" / name)
+    processed = sorted(file for file in path.glob("processed/*.pt") if not file.name.startswith("pre_"))
+    if len(processed) == 1:
+        return lambda folder, seed: _read_pyg(processed[0], folder.name, seed)
+    raise InputError(
+        "the folder holds neither raw/edge.csv.gz of the Open Graph Benchmark, nor raw/ind.NAME.graph of Planetoid, "
+        f"nor one file processed/*.pt of PyTorch Geometric (it has {len(processed)})"
+    )
+
+
+def _read_pyg(file: Path, name: str, seed: int) -> Dataset:
+    if find_spec("torch") is None:
+        raise InputError(f"{file.name} needs PyTorch to be read; install it with: pip install 'sparsecomm[torch]'")
+    from sparsecomm.apps.torch.pyg import read_pyg
+
+    return read_pyg(file, name, seed)
