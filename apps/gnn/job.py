@@ -81,7 +81,7 @@ def run_gnn(
         options.dataset, settings, topology, transport, method=options.method, split=options.split, say=say
     )
     say("planning")
-    strategy = "hierarchical" if settings.model == "gat" and options.strategy == "auto" else options.strategy
+    strategy = "hierarchical" if settings.fetches_ghosts and options.strategy == "auto" else options.strategy
     width = min(settings.widths(share.info.features, share.info.classes)[-2:])
     wire = settings.wire or None
     graph = Graph(share.rows, share.layouts, topology, transport, strategy=strategy, width=width, wire_dtype=wire)
@@ -112,15 +112,18 @@ def check_options(options: GnnOptions) -> None:
         raise InputError("gnn needs PyTorch; install it with: pip install 'sparsecomm[torch]'")
     if options.strategy != "auto":
         get_strategy(options.strategy)
-        if options.settings.model == "gat" and options.strategy not in _GATHERS:
+        if options.settings.fetches_ghosts and options.strategy not in _GATHERS:
+            why = "gat weighs" if options.settings.model == "gat" else "stale or sampled ghosts are"
             raise InputError(
-                f"gat weighs whole rows of neighbours, which strategy {options.strategy} does not bring; "
+                f"{why} whole rows of neighbours, which strategy {options.strategy} does not bring; "
                 f"give auto or one of {', '.join(_GATHERS)}"
             )
     if options.settings.optimiser == "sign-lion" and options.checkpoint is not None:
         raise InputError(
             "with sign-lion ranks have momenta of their own, which a checkpoint does not hold; give lion or no file"
         )
+    if options.settings.stale and options.checkpoint is not None:
+        raise InputError("with stale ghosts rows are under way, which a checkpoint does not hold; give no file")
     if options.checkpoint_every < 1:
         raise InputError(f"a checkpoint every {options.checkpoint_every} epochs cannot be; give at least 1")
     if options.checkpoint is not None and not options.checkpoint.parent.is_dir():

@@ -38,6 +38,9 @@ class Settings:
         cache: whether features of ghosts may be kept, see `choose_orders`.
         wire: what rows are rounded to on their way, an approximation; empty sends them as they are.
         recompute: keep the inputs of layers only, and compute the rest again for the gradients.
+        amp: multiply dense matrices in bfloat16, the weights being kept in float32.
+        stale: steps by which rows of ghosts, and gradients for them, may be old in training, an approximation.
+        boundary_sample: share of the ghosts that a training step fetches, an approximation below 1.
     """
 
     model: str = "gcn"
@@ -57,9 +60,21 @@ class Settings:
     cache: bool = True
     wire: str = ""
     recompute: bool = False
+    amp: bool = False
+    stale: int = 0
+    boundary_sample: float = 1.0
 
     def __post_init__(self) -> None:
-        whole = {"hidden": 1, "layers": 1, "heads": 1, "out_heads": 1, "epochs": 1, "patience": 0, "seed": 0}
+        whole = {
+            "hidden": 1,
+            "layers": 1,
+            "heads": 1,
+            "out_heads": 1,
+            "epochs": 1,
+            "patience": 0,
+            "seed": 0,
+            "stale": 0,
+        }
         low = [name for name, least in whole.items() if getattr(self, name) < least]
         if low:
             raise InputError(f"{low[0]} {getattr(self, low[0])} is too small; give at least {whole[low[0]]}")
@@ -75,6 +90,26 @@ class Settings:
             raise InputError(f"learning rate {self.learning_rate} is not above 0; give for example 0.01")
         if not (np.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError(f"weight decay {self.weight_decay} is below 0; give for example 5e-4")
+        self._check_approximations()
+
+    @property
+    def fetches_ghosts(self) -> bool:
+        """Whether layers need whole rows of ghosts, which strategies that move partial sums do not bring."""
+        return self.model == "gat" or self.stale > 0 or self.boundary_sample < 1
+
+    def _check_approximations(self) -> None:
+        if not 0 < self.boundary_sample <= 1:
+            raise InputError(f"boundary sample {self.boundary_sample} is not a share; give a number above 0, at most 1")
+        if self.amp and self.dtype != "float32":
+            raise InputError(f"mixed precision keeps weights in float32, not {self.dtype}; give one or the other")
+        if self.stale and self.boundary_sample < 1:
+            raise InputError("rows of ghosts are either stale or sampled; give one or the other")
+        if self.stale and self.recompute:
+            raise InputError("layers that are recomputed would fetch stale rows twice; give stale or recompute")
+        if self.boundary_sample < 1 and self.model == "gat":
+            raise InputError(
+                "gat divides by sums over all neighbours, which a sample does not give; give another model"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

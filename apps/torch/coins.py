@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
 from sparsecomm.hashing import hash_rows
 from sparsecomm.typing import IntGlobal
 
@@ -37,7 +37,7 @@ class Coins:
 
     def __call__(self, x: torch.Tensor, step: int | None, rate: float) -> torch.Tensor:
         """Return a tensor, one entry after the other, with entries dropped; as it is where `step` is None."""
-        return x if step is None or rate == 0 else _Dropped.apply(x, self, step, rate)
+        return x if step is None or rate == 0 else _Dropped.apply(without_bfloat16(x), self, step, rate)
 
 
 class _Dropped(torch.autograd.Function):

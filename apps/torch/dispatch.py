@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
 from sparsecomm.apps.torch.handles import handle_of, thing_of
 from sparsecomm.collectives.dispatch import Dispatch
 
@@ -29,7 +29,7 @@ def fetch(dispatch: Dispatch, x: torch.Tensor, rows: torch.Tensor) -> torch.Tens
 
     Note: Collective over comm.
     """
-    return _fetch(x, rows, handle_of(dispatch))[0]
+    return _fetch(without_bfloat16(x), rows, handle_of(dispatch))[0]
 
 
 def combine(dispatch: Dispatch, answers: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -49,7 +49,7 @@ def combine(dispatch: Dispatch, answers: torch.Tensor, weights: torch.Tensor | N
     Note: Collective over comm.
     """
     weighted = answers if weights is None else answers * weights[:, None]
-    return _combine(weighted, handle_of(dispatch))[0]
+    return _combine(without_bfloat16(weighted), handle_of(dispatch))[0]
 
 
 @torch.library.custom_op(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sparsecomm.apps.matrix import DistMatrix
-from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
 from sparsecomm.apps.torch.handles import handle_of, thing_of
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
@@ -52,6 +52,7 @@ class GhostExchange:
         self.plan, self._num_levels, self._wire = plan, num_levels, wire_dtype
         self._transport: Transport = open_transport(comm)
         self._exchanges: dict[tuple[int, np.dtype[Any]], Exchange] = {}
+        self._opened: list[Exchange] = []
         self.handle = handle_of(self)
 
     @staticmethod
@@ -68,7 +69,7 @@ class GhostExchange:
     @property
     def executed(self) -> Executed | None:
         """What this rank has sent and received so far; None before the first run."""
-        done = [exchange.executed for exchange in self._exchanges.values()]
+        done = [exchange.executed for exchange in self._opened]
         return sum(done[1:], done[0]) if done else None
 
     def forward(self, x: Dense) -> Dense:
@@ -99,14 +100,36 @@ class GhostExchange:
             self._exchange(flat).reverse(flat, sums)
         return sums.reshape(self.plan.num_own, *partials.shape[1:])
 
+    def opened(self, width: int, dtype: npt.DTypeLike, *, depth: int = 1) -> Exchange:
+        """Return another exchange of the plan, counted and closed with this one.
+
+        Args:
+            width: columns of its blocks.
+            dtype: of its rows.
+            depth: runs of a direction that may be under way at once.
+
+        Note: Collective over comm.
+        """
+        made = Exchange(
+            self.plan,
+            self._transport,
+            width,
+            dtype,
+            wire_dtype=self._wire,
+            depth=depth,
+            num_levels=self._num_levels,
+        )
+        self._opened.append(made)
+        return made
+
     def close(self) -> None:
         """Free communicators and buffers.
 
         Note: Collective over comm.
         """
-        for exchange in self._exchanges.values():
+        for exchange in self._opened:
             exchange.close()
-        self._exchanges = {}
+        self._exchanges, self._opened = {}, []
         self._transport.close()
 
     def _flat(self, x: Dense, rows: int, kind: str) -> Dense:
@@ -117,8 +140,7 @@ class GhostExchange:
     def _exchange(self, x: Dense) -> Exchange:
         key = (x.shape[1], x.dtype)
         if key not in self._exchanges:
-            made = Exchange(self.plan, self._transport, *key, wire_dtype=self._wire, num_levels=self._num_levels)
-            self._exchanges[key] = made
+            self._exchanges[key] = self.opened(*key)
         return self._exchanges[key]
 
 
@@ -134,7 +156,7 @@ def gather(exchange: GhostExchange, x: torch.Tensor) -> torch.Tensor:
 
     Note: Collective over comm.
     """
-    return _gather(x, exchange.handle)
+    return _gather(without_bfloat16(x), exchange.handle)
 
 
 def scatter(exchange: GhostExchange, partials: torch.Tensor) -> torch.Tensor:
@@ -149,7 +171,7 @@ def scatter(exchange: GhostExchange, partials: torch.Tensor) -> torch.Tensor:
 
     Note: Collective over comm.
     """
-    return _scatter(partials, exchange.handle)
+    return _scatter(without_bfloat16(partials), exchange.handle)
 
 
 @torch.library.custom_op("sparsecomm::gather", mutates_args=(), schema="(Tensor x, int handle) -> Tensor")

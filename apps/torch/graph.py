@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy.sparse import csr_array, hstack, vstack
 
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.torch.exchange import GhostExchange
-from sparsecomm.apps.torch.local import is_dense
+from sparsecomm.apps.torch.local import LocalMatrix, is_dense
 from sparsecomm.apps.torch.modules import spmm
+from sparsecomm.collectives.dispatch import Dispatch
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.strategy import get_strategy
 from sparsecomm.collectives.transport.base import Transport
@@ -71,6 +73,7 @@ class Graph:
         self.exchange = GhostExchange(plan, transport, num_levels=topology.num_levels, wire_dtype=wire_dtype)
         self.local = _local(rows, plan)
         self.num_own = rows.shape[0]
+        self._layout, self._wire, self._dispatches = layouts.cols, wire_dtype, list[Dispatch]()
         own = np.arange(plan.start, plan.start + plan.num_own, dtype=np.int64)
         self.nodes: IntGlobal = layouts.cols.new_to_old()[np.concatenate([own, plan.ghost_rows])]
 
@@ -78,7 +81,13 @@ class Graph:
     def executed(self) -> Executed:
         """What this rank has sent and received for the graph so far."""
         ghosts = self.exchange.executed
-        return self.matrix.executed if ghosts is None else self.matrix.executed + ghosts
+        done = [dispatch.executed for dispatch in self._dispatches] + ([] if ghosts is None else [ghosts])
+        return sum(done, self.matrix.executed)
+
+    @cached_property
+    def local_product(self) -> LocalMatrix:
+        """What multiplies rows of own and ghost nodes by `local`."""
+        return LocalMatrix(self.local)
 
     @property
     def pass_rows(self) -> IntGlobal:
@@ -92,6 +101,20 @@ class Graph:
         Note: Collective over comm.
         """
         return spmm(self.matrix, x)
+
+    def dispatch(self, width: int, dtype: npt.DTypeLike) -> Dispatch:
+        """Return what fetches rows of other nodes at every call, closed with the graph.
+
+        Args:
+            width: columns of the rows.
+            dtype: of the rows.
+
+        Note: Collective over comm.
+        """
+        topology, transport = self.matrix.topology, self.matrix.transport
+        made = Dispatch(self._layout, topology, transport, width=width, dtype=dtype, wire_dtype=self._wire)
+        self._dispatches.append(made)
+        return made
 
     def with_ghosts(self, features: csr_array[Any]) -> csr_array[Any] | npt.NDArray[Any]:
         """Return the rows of own and ghost nodes, given those of the own ones; an array, if most entries are not zero.
@@ -119,6 +142,8 @@ class Graph:
 
         Note: Collective over comm.
         """
+        for dispatch in self._dispatches:
+            dispatch.close()
         self.exchange.close()
         self.matrix.close()
 

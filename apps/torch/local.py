@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 
-from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
 from sparsecomm.kernels import Block
 from sparsecomm.typing import IntGlobal
 
@@ -40,7 +40,7 @@ class LocalMatrix:
 
     def __call__(self, x: torch.Tensor, values: npt.NDArray[Any] | None = None) -> torch.Tensor:
         """Return the product with `x`, (n, k), the matrix having other `values`, (nnz,) in CSR order, if given."""
-        return _LocalProduct.apply(x, self, self.values if values is None else values)
+        return _LocalProduct.apply(without_bfloat16(x), self, self.values if values is None else values)
 
     def multiply(self, x: npt.NDArray[Any], values: npt.NDArray[Any], *, transposed: bool) -> npt.NDArray[Any]:
         """Return the product of an array, or that of the transposed matrix."""

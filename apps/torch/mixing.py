@@ -11,9 +11,9 @@ from scipy.sparse import csr_array
 from sparsecomm.apps.gnn.orders import Order
 from sparsecomm.apps.torch.arrays import as_tensor
 from sparsecomm.apps.torch.coins import Coins, RowDropout
-from sparsecomm.apps.torch.exchange import gather
 from sparsecomm.apps.torch.graph import Graph
-from sparsecomm.apps.torch.local import LocalMatrix, local_matrix
+from sparsecomm.apps.torch.local import local_matrix
+from sparsecomm.apps.torch.neighbours import Neighbours
 
 Pair = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -25,20 +25,22 @@ class InputMix:
         graph: this rank's part.
         features: (own nodes, f) in new numbering.
         order: `cached` fetches the features of ghosts now.
+        neighbours: where rows of others come from, unless cached.
         seed: of the run.
         rate: of dropout.
 
     Note: Collective over comm.
     """
 
-    def __init__(self, graph: Graph, features: csr_array[Any], order: Order, seed: int, rate: float) -> None:
-        self._graph, self._order, self._rate = graph, order, rate
+    def __init__(
+        self, graph: Graph, features: csr_array[Any], order: Order, neighbours: Neighbours, seed: int, rate: float
+    ) -> None:
+        self._graph, self._order, self._neighbours, self._rate = graph, order, neighbours, rate
         held = graph.with_ghosts(features) if order == "cached" else features
         self._features, self._coins = local_matrix(held), None
         if rate:
             rows, cols = self._features.entries()
             self._coins = Coins(seed, graph.nodes[rows], cols)
-        self._local = LocalMatrix(graph.local)
         # Without dropout A X itself never changes.
         sums: Any = graph.local @ held if order == "cached" and not rate else None
         self._sums = None if sums is None else local_matrix(sums)
@@ -49,7 +51,7 @@ class InputMix:
         Note: Collective over comm, unless cached.
         """
         held = self._features(weight, self._values(step))
-        return held if self._order == "cached" else torch.cat([held, gather(self._graph.exchange, held)])
+        return held if self._order == "cached" else torch.cat([held, self._neighbours.ghosts(held, step)])
 
     def mixed(self, _: None, weight: torch.Tensor, own_weight: torch.Tensor | None, step: int | None) -> Pair:
         """Return A X W and, if `own_weight` is given, X times that, both of the own nodes.
@@ -63,14 +65,15 @@ class InputMix:
         """
         num_own, values = self._graph.num_own, self._values(step)
         if self._order == "aggregate":
-            return _mixed_first(self._graph, as_tensor(self._features.dense(values)), weight, own_weight)
+            dense = as_tensor(self._features.dense(values))
+            return _mixed_first(self._neighbours, dense, weight, own_weight, step)
         if self._sums is not None:
             own = None if own_weight is None else self._features(own_weight)[:num_own]
             return self._sums(weight), own
         both, width = _joined(weight, own_weight)
         held = self._features(both, values)
         left, own = _parted(held, width, own_weight is not None)
-        sums = self._local(left) if self._order == "cached" else self._graph.sum_neighbours(left)
+        sums = self._graph.local_product(left) if self._order == "cached" else self._neighbours.sums(left, step)
         return sums, None if own is None else own[:num_own]
 
     def _values(self, step: int | None) -> npt.NDArray[Any]:
@@ -86,13 +89,14 @@ class HiddenMix:
     Args:
         graph: this rank's part.
         order: `transform` or `aggregate`.
+        neighbours: where rows of others come from.
         seed: of the run.
         layer: its number.
         rate: of dropout.
     """
 
-    def __init__(self, graph: Graph, order: Order, seed: int, layer: int, rate: float) -> None:
-        self._graph, self._order = graph, order
+    def __init__(self, graph: Graph, order: Order, neighbours: Neighbours, seed: int, layer: int, rate: float) -> None:
+        self._order, self._neighbours = order, neighbours
         self._dropout = RowDropout(seed, layer, graph.nodes[: graph.num_own], rate)
 
     def transformed(self, h: torch.Tensor, weight: torch.Tensor, step: int | None) -> torch.Tensor:
@@ -101,7 +105,7 @@ class HiddenMix:
         Note: Collective over comm.
         """
         own = self._dropout(h, step) @ weight
-        return torch.cat([own, gather(self._graph.exchange, own)])
+        return torch.cat([own, self._neighbours.ghosts(own, step)])
 
     def mixed(self, h: torch.Tensor, weight: torch.Tensor, own_weight: torch.Tensor | None, step: int | None) -> Pair:
         """Return A H W and, if `own_weight` is given, H times that; see `InputMix.mixed`.
@@ -110,15 +114,17 @@ class HiddenMix:
         """
         h = self._dropout(h, step)
         if self._order == "aggregate":
-            return _mixed_first(self._graph, h, weight, own_weight)
+            return _mixed_first(self._neighbours, h, weight, own_weight, step)
         both, width = _joined(weight, own_weight)
         left, own = _parted(h @ both, width, own_weight is not None)
-        return self._graph.sum_neighbours(left), own
+        return self._neighbours.sums(left, step), own
 
 
-def _mixed_first(graph: Graph, h: torch.Tensor, weight: torch.Tensor, own_weight: torch.Tensor | None) -> Pair:
+def _mixed_first(
+    neighbours: Neighbours, h: torch.Tensor, weight: torch.Tensor, own_weight: torch.Tensor | None, step: int | None
+) -> Pair:
     own = None if own_weight is None else h @ own_weight
-    return graph.sum_neighbours(h) @ weight, own
+    return neighbours.sums(h, step) @ weight, own
 
 
 def _joined(weight: torch.Tensor, own_weight: torch.Tensor | None) -> tuple[torch.Tensor, int]:

@@ -14,6 +14,7 @@ from sparsecomm.apps.gnn.settings import Settings
 from sparsecomm.apps.torch.graph import Graph
 from sparsecomm.apps.torch.layers import GatLayer, GcnLayer, GinLayer, SageLayer
 from sparsecomm.apps.torch.mixing import HiddenMix, InputMix
+from sparsecomm.apps.torch.neighbours import neighbours_of
 
 _PLAIN = {"gcn": GcnLayer, "sage": SageLayer, "gin": GinLayer}
 
@@ -43,8 +44,11 @@ class GraphNet(nn.Module):
         made = [_layer(graph, settings, widths, number, random) for number in range(settings.layers)]
         self.layers = nn.ModuleList(made)
         seed, rate = settings.seed, settings.dropout
-        hidden = [HiddenMix(graph, order, seed, layer, rate) for layer, order in enumerate(self.orders) if layer]
-        self._mixes: list[InputMix | HiddenMix] = [InputMix(graph, features, self.orders[0], seed, rate), *hidden]
+        self._neighbours = [neighbours_of(graph, settings, layer) for layer in range(settings.layers)]
+        first, *others = zip(self.orders, self._neighbours, strict=True)
+        hidden = [HiddenMix(graph, *one, seed, layer, rate) for layer, one in enumerate(others, start=1)]
+        self._mixes: list[InputMix | HiddenMix] = [InputMix(graph, features, *first, seed, rate), *hidden]
+        self._dtype, self._amp = getattr(torch, settings.dtype), settings.amp
         self._recompute = settings.recompute
         self._activate = nn.functional.elu if settings.model == "gat" else torch.relu
 
@@ -57,9 +61,19 @@ class GraphNet(nn.Module):
         Note: Collective over comm.
         """
         h = None
-        for layer, mix in zip(self.layers, self._mixes, strict=True):
-            h = self._run(layer, mix, h, step)
-        return h
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._amp):
+            for layer, mix in zip(self.layers, self._mixes, strict=True):
+                h = self._run(layer, mix, h, step)
+        assert h is not None  # there is a layer
+        return h.to(self._dtype)
+
+    def close(self) -> None:
+        """End what is under way.
+
+        Note: Collective over comm.
+        """
+        for one in self._neighbours:
+            one.close()
 
     def _run(
         self, layer: nn.Module, mix: InputMix | HiddenMix, h: torch.Tensor | None, step: int | None

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.gradients import gradients, multiply_keeping
 from sparsecomm.apps.matrix import DistMatrix
-from sparsecomm.apps.torch.arrays import as_array, as_tensor
+from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
 from sparsecomm.apps.torch.handles import handle_of, thing_of
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.layout import Layouts
@@ -26,7 +26,7 @@ def spmm(matrix: DistMatrix, x: torch.Tensor, *, adjoint: bool = False) -> torch
 
     Note: Collective over comm.
     """
-    return _spmm(x, handle_of(matrix), adjoint)
+    return _spmm(without_bfloat16(x), handle_of(matrix), adjoint)
 
 
 def two_steps(matrix: DistMatrix, x: torch.Tensor) -> torch.Tensor:
@@ -65,6 +65,7 @@ class DistSparse(torch.nn.Module):
 
         Note: Collective over comm.
         """
+        x = without_bfloat16(x)
         if self.values is None:
             return _spmm(x, self.handle, False)
         return _spmm_values(self.values, x, self.handle)[0]

@@ -138,6 +138,7 @@ class Trainer:
 
         Note: Collective over comm.
         """
+        self._model.close()
         if self._votes is not None:
             self._votes.close()
 

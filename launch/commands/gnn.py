@@ -21,7 +21,8 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "dataset",
         metavar="DATASET",
-        help="DIR/cora (Planetoid), an .npz, an edge list with .npy beside it, or a graph directory",
+        help="DIR/cora (Planetoid), a folder of OGB or PyTorch Geometric, an .npz, an edge list with .npy beside it, "
+        "or a graph directory",
     )
     parser.add_argument("--model", default="gcn", help="gcn, sage, gin or gat (gcn)")
     _add_settings(parser)
@@ -67,13 +68,22 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wire-dtype", dest="wire", help="round rows on their way to bfloat16, float16 or int8")
     parser.add_argument(
+        "--amp", action="store_const", const=True, help="dense products in bfloat16, weights in float32"
+    )
+    parser.add_argument(
+        "--stale", type=int, metavar="STEPS", help="train on rows of ghosts that are this old, fetched meanwhile (0)"
+    )
+    parser.add_argument(
+        "--boundary-sample", type=float, metavar="P", help="fetch this share of the ghosts in a training step (1)"
+    )
+    parser.add_argument(
         "--recompute", action="store_const", const=True, help="keep inputs of layers only, compute the rest again"
     )
 
 
 _SETTINGS = (
     "epochs", "layers", "hidden", "heads", "out_heads", "dropout", "optimiser", "learning_rate", "weight_decay",
-    "patience", "dtype", "seed", "cache", "wire", "recompute",
+    "patience", "dtype", "seed", "cache", "wire", "recompute", "amp", "stale", "boundary_sample",
 )  # fmt: skip
 
 
