@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sparsecomm.apps.torch.arrays import as_tensor
+from sparsecomm.apps.torch.arrays import as_tensor, without_bfloat16
 from sparsecomm.apps.torch.coins import Coins
 from sparsecomm.apps.torch.graph import Graph
 from sparsecomm.apps.torch.mixing import HiddenMix, InputMix
@@ -118,7 +118,7 @@ class GatLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads * f_out if joined else f_out, dtype=dtype))
 
     def forward(self, mix: Mix, h: torch.Tensor | None, step: int | None) -> torch.Tensor:
-        z = mix.transformed(h, self.weight, step)
+        z = without_bfloat16(mix.transformed(h, self.weight, step))
         z = z.reshape(z.shape[0], self._heads, -1)
         asked, offered = (z[: self._num_own] * self.query).sum(-1), (z * self.key).sum(-1)
         # Not by brackets: the backward pass of those is many times slower.

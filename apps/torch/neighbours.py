@@ -124,7 +124,7 @@ class Stale(_Approximate):
         return self._move(partials)[1](partials)
 
     def _trained_on(self, x: torch.Tensor, step: int) -> torch.Tensor:
-        ghosts: torch.Tensor = _Late.apply(x, self)  # type: ignore[no-untyped-call]
+        ghosts: torch.Tensor = _Late.apply(x, self)
         return ghosts
 
     def _move(self, x: Dense) -> tuple[_Delayed, _Delayed]:
