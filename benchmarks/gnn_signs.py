@@ -71,7 +71,8 @@ def _report(results: Json) -> None:
         return
     print(machine_text(results["machine"]))
     print(f"\nGCN on PubMed, {CHANGES}, test accuracy after the epoch of the lowest validation loss, over seeds\n")
-    print(f"{'':14s}{'seeds':>6s}{'mean':>8s}{'deviation':>11s}{'lowest':>8s}{'highest':>9s}{'best epoch':>12s}{'loss':>8s}")
+    heads = f"{'mean':>8s}{'deviation':>11s}{'lowest':>8s}{'highest':>9s}"
+    print(f"{'':14s}{'seeds':>6s}{heads}{'best epoch':>12s}{'loss':>8s}")
     for name, runs in results["runs"].items():
         test = np.array([run["test"] for run in runs])
         epoch, loss = (np.mean([run[key] for run in runs]) for key in ("epoch", "loss"))
