@@ -87,7 +87,7 @@ def _parts(given: Any, name: str) -> dict[str, Any]:
 
 def _array(parts: dict[str, Any], key: str, name: str) -> npt.NDArray[Any]:
     found = parts.get(key)
-    if not torch.is_tensor(found) or found.layout != torch.strided:
+    if not isinstance(found, torch.Tensor) or found.layout != torch.strided:
         raise InputError(f"{name} has no tensor {key}; it has {', '.join(sorted(map(str, parts))) or 'nothing'}")
     return np.asarray(found.detach().numpy())
 
