@@ -24,11 +24,14 @@ class PygRun:
         split: which of the masks.
         matrix: give the graph as a sparse matrix, which GCN and SAGE multiply, not as a list of edges.
         dense: give the features as a dense matrix, which SAGE needs.
+        bias: let layers of GCN have one, as they do unless told otherwise; those of Kipf and Welling have none.
     """
 
-    def __init__(self, dataset: Dataset, settings: Settings, split: int = 0, *, matrix: bool, dense: bool) -> None:
+    def __init__(
+        self, dataset: Dataset, settings: Settings, split: int = 0, *, matrix: bool, dense: bool, bias: bool = True
+    ) -> None:
         torch.manual_seed(settings.seed)
-        self.model = _Net(settings, dataset.features.shape[1], dataset.num_classes)
+        self.model = _Net(settings, dataset.features.shape[1], dataset.num_classes, bias)
         self._x = _features(dataset.features, dense=dense)
         # The graph is undirected: it is its own transpose.
         self._graph = _csr(dataset.adjacency) if matrix else _edges(dataset.adjacency)
@@ -63,14 +66,14 @@ class PygRun:
 
 
 class _Net(torch.nn.Module):
-    def __init__(self, settings: Settings, num_features: int, num_classes: int) -> None:
+    def __init__(self, settings: Settings, num_features: int, num_classes: int, bias: bool) -> None:
         super().__init__()
         self._rate, self._activate = settings.dropout, F.elu if settings.model == "gat" else F.relu
         hidden = settings.hidden * (settings.heads if settings.model == "gat" else 1)
         widths = [num_features, *[hidden] * (settings.layers - 1)]
         last = settings.layers - 1
         self.layers = torch.nn.ModuleList(
-            _layer(settings, f_in, num_classes if number == last else settings.hidden, number == last)
+            _layer(settings, f_in, num_classes if number == last else settings.hidden, number == last, bias)
             for number, f_in in enumerate(widths)
         )
 
@@ -86,9 +89,9 @@ class _Net(torch.nn.Module):
         return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
 
 
-def _layer(settings: Settings, f_in: int, f_out: int, last: bool) -> torch.nn.Module:
+def _layer(settings: Settings, f_in: int, f_out: int, last: bool, bias: bool) -> torch.nn.Module:
     if settings.model == "gcn":
-        return GCNConv(f_in, f_out, cached=True)
+        return GCNConv(f_in, f_out, cached=True, bias=bias)
     if settings.model == "sage":
         return SAGEConv(f_in, f_out)
     heads = settings.out_heads if last else settings.heads

@@ -60,7 +60,7 @@ def main() -> int:
     for name in args.cases:
         rounds = results["cases"].setdefault(name, [])
         while len(rounds) < args.rounds and time.monotonic() - begun < args.limit:
-            rounds.append(dict(_round(name, args.epochs)))
+            rounds.append(dict(_round(name, args.epochs, args.pyg)))
             print(f"{name}: {rounds[-1]}", file=sys.stderr, flush=True)
             results["machine"] = machine() | {"torch": version("torch"), "PyG": version("torch-geometric")}
             if args.json:
@@ -77,16 +77,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, default=40, help="of each run, of whose second half the median counts (40)"
     )
+    parser.add_argument(
+        "--pyg", nargs="+", choices=PYG, default=list(PYG), metavar="NAME", help=f"of PyG: {', '.join(PYG)} (all)"
+    )
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no round is begun")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "NAME"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _round(case: str, epochs: int) -> Iterator[tuple[str, float]]:
+def _round(case: str, epochs: int, others: list[str]) -> Iterator[tuple[str, float]]:
     """Run every alternative in a process of its own and yield its seconds a step."""
     for number, name in enumerate(OURS, start=1):
         yield name, _ours(case, number, epochs)
-    for name in PYG:
+    for name in others:
         if CANNOT.get(case.split()[0], "none") not in name:
             command = [sys.executable, "-W", "ignore", __file__, "--child", case, name, "--epochs", str(epochs)]
             yield name, float(_run(command, THREADS))

@@ -36,7 +36,7 @@ from sparsecomm.collectives.dispatch import Dispatch
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
 from sparsecomm.layout import Layouts
-from tests.matrix_bodies import Case, dist, owners, rank_product, sparse
+from tests.matrix_cases import Case, dist, owners, rank_product, sparse
 from tests.planning_bodies import topologies
 
 WAYS = ("hierarchical", "cover", "via-hierarchical")

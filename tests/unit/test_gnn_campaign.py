@@ -42,8 +42,9 @@ def test_accuracy(case: str, data_dir: Any, tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gnn_accuracy.py", "--cases", case, "--json", str(found)]
     subprocess.run(command, cwd=ROOT, check=True)
     runs = json.loads(found.read_text())[case]
-    means = {side: np.mean([run["test"] for run in runs[side]]) for side in ("ours", "pyg") if side in runs}
-    assert abs(means["ours"] - (CASES[case] or means["pyg"])) <= WITHIN, means
+    means = {side: np.mean([run["test"] for run in runs[side]]) for side in runs if side != "machine"}
+    ours = means.pop("ours")
+    assert abs(ours - (CASES[case] or max(means.values()))) <= WITHIN, (ours, means)
 
 
 @pytest.mark.campaign
