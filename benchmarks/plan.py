@@ -2,6 +2,7 @@
 
     python benchmarks/plan.py [--json FILE] [--matrices rmat:20:16] [--topologies summit:8,summit:512]
                               [--strategy auto] [--repeats 3]
+    python benchmarks/plan.py --together FILE ... [--json FILE]
 
 What the figures mean: benchmarks/README.md.
 """
@@ -33,6 +34,9 @@ def main() -> int:
     if args.child is not None:
         _plan(args.matrices[0], args.child, args.strategy, args.began)
         return 0
+    if args.together:
+        _report(_together([json.loads(path.read_text()) for path in args.together]), args.json)
+        return 0
     cases = []
     for matrix in args.matrices:
         for topology in args.topologies:
@@ -59,9 +63,17 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--strategy", default="auto", help="auto, or one by name (auto)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("--together", type=Path, nargs="+", metavar="FILE", help="show what was measured before")
     parser.add_argument("--child", metavar="TOPOLOGY", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _together(results: Sequence[Json]) -> Json:
+    """Return the cases of all results, which were measured on one machine."""
+    commands = [result["machine"]["command"] for result in results]
+    facts = results[0]["machine"] | {"command": f"\n{'':11s}".join(commands)}
+    return {"machine": facts, "cases": [case for result in results for case in result["cases"]]}
 
 
 def _plan(matrix: str, topology_spec: str, strategy: str, began: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from sparsecomm.collectives.copies import Copies, outermost_first
 from sparsecomm.collectives.strategy import MANY, Schedule, Strategy, register_strategy, up_to
 from sparsecomm.pattern import Pattern, Remote
-from sparsecomm.table import Router, Table
+from sparsecomm.table import Router, Table, part_cuts, split
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntRank
 
@@ -22,10 +22,17 @@ def hierarchical_copies(pattern: Pattern, topology: Topology, router: Router) ->
 
     Source: Hidayetoglu et al., Petascale XCT (SC 2020) and SparseComm, for any tree of levels.
     """
-    handed_on = hand_on(pattern.ghosts, topology, topology.num_levels, router)
+    cuts = part_cuts(pattern.ghosts, topology.rank_to_node, router)
+    parts = [_staged(part, topology, router) for part in split(pattern.ghosts, cuts)]
+    return Copies(pattern, Table.concat(parts), outermost_first(topology))
+
+
+def _staged(ghosts: Table, topology: Topology, router: Router) -> Table:
+    """Return the copies (`stage`, `src`, `row`) that bring the ghosts of some nodes, in their order."""
+    copies = hand_on(ghosts, topology, topology.num_levels, router)
     outermost = np.int32(topology.num_levels - 1)
-    table = handed_on.with_columns(stage=outermost - handed_on["level"]).only("stage", "src", "row")
-    return Copies(pattern, table.sort("stage", "src", "row"), outermost_first(topology))
+    copies = copies.with_columns(stage=outermost - copies["level"]).only("stage", "src", "row")
+    return copies.sort("stage", "src", "row")
 
 
 def hand_on(wanted: Table, topology: Topology, num_levels: int, router: Router) -> Table:

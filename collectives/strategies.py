@@ -56,8 +56,12 @@ def candidates(
         if name in late:
             continue
         strategy = get_strategy(name)
-        volume = strategy.count(remote, topology, router)
+        schedule = strategy.make(remote, topology, router)
+        volume = strategy.volume(schedule, remote, topology, router)
         found[name] = Candidate(strategy, volume, cost.estimate(volume, width, itemsize, max_rank_nnz))
+        if choose(found, asked) is strategy:
+            remote.keep((strategy, topology), schedule)  # to be built next, as likely as not
+        del schedule  # before the next one is made
     return found
 
 

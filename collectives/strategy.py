@@ -81,9 +81,7 @@ class Strategy:
         Note: Collective over comm.
         """
         router = router or Offline(topology.num_ranks)
-        schedule = self._made(remote, topology, router)
-        moves = [schedule.gather.moves(router, False), schedule.scatter.moves(router, True)]
-        return volume_of(moves, topology, router, in_turn=self._relays(schedule, remote, router))
+        return self.volume(self.make(remote, topology, router), remote, topology, router)
 
     def build(self, remote: Remote, topology: Topology) -> Product:
         """Make the product of all ranks in one process.
@@ -92,7 +90,7 @@ class Strategy:
             InputError: the strategy cannot be made here.
         """
         router = Offline(topology.num_ranks)
-        schedule = self._made(remote, topology, router)
+        schedule = remote.take((self, topology)) or self.make(remote, topology, router)
         gather, scatter = (build_plan(side, topology, router) for side in (schedule.gather, schedule.scatter))
         relays = self._relays(schedule, remote, router)
         return Product(self.name, gather, scatter, schedule.multiplier, remote.layouts, relays)
@@ -105,16 +103,31 @@ class Strategy:
 
         Note: Collective over comm.
         """
-        schedule = self._made(remote, topology, router)
+        schedule = remote.take((self, topology)) or self.make(remote, topology, router)
         gather, scatter = (build_rank_plan(side, router) for side in (schedule.gather, schedule.scatter))
         relays = self._relays(schedule, remote, router)
         return RankProduct(self.name, gather, scatter, schedule.multiplier, remote.layouts, relays)
 
-    def _made(self, remote: Remote, topology: Topology, router: Router) -> Schedule:
+    def make(self, remote: Remote, topology: Topology, router: Router) -> Schedule:
+        """Make the schedule of the held ranks.
+
+        Raises:
+            InputError: on every rank, when the strategy cannot be made here.
+
+        Note: Collective over comm.
+        """
         reason = self.refuses(remote, topology, router)
         if reason:
             raise InputError(f"strategy {self.name}: {reason}")
         return self.schedule(remote, topology, router)
+
+    def volume(self, schedule: Schedule, remote: Remote, topology: Topology, router: Router) -> Volume:
+        """Count what a schedule that `make` made moves.
+
+        Note: Collective over comm.
+        """
+        moves = [schedule.gather.moves(router, False), schedule.scatter.moves(router, True)]
+        return volume_of(moves, topology, router, in_turn=self._relays(schedule, remote, router))
 
     def _relays(self, schedule: Schedule, remote: Remote, router: Router) -> bool:
         """Say whether anybody multiplies a nonzero of which it owns neither row nor column.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from sparsecomm.collectives.copies import Copies, outermost_first
 from sparsecomm.collectives.hierarchical import hand_on
 from sparsecomm.collectives.strategy import Schedule, Strategy, register_strategy
 from sparsecomm.pattern import Pattern, Remote
-from sparsecomm.table import Router, Table, number, run_starts, sort_order
+from sparsecomm.table import Router, Table, number, part_cuts, run_starts, sort_order, split
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal
 
@@ -28,23 +28,50 @@ def striped_copies(pattern: Pattern, topology: Topology, router: Router) -> Copi
 
     Source: striping of HiCCL 2025, with owners first; node-aware communication of Bienz, Gropp and Olson.
     """
-    inner = topology.num_levels - 1
-    ghosts, node = pattern.ghosts, topology.rank_to_node
+    cuts = part_cuts(pattern.ghosts, topology.rank_to_node, router)
+    entering = [_enter(part, topology, router) for part in split(pattern.ghosts, cuts)]
+    inside = Table.concat([part.inside for part in entering]).distinct("row", "owner")
+    parts = [
+        _staged(wanted, part, topology, router) for wanted, part in zip(split(inside, cuts), entering, strict=True)
+    ]
+    outer, *levels = outermost_first(topology)
+    return Copies(pattern, Table.concat(parts), (*levels, outer, *levels))
+
+
+class _Entering(NamedTuple):
+    """What ranks of some nodes get from other nodes, and what it takes.
+
+    Args:
+        across, after: copies (`stage`, `src`, `row`) into the nodes, and inside them.
+        inside: (`row`, `owner`) wanted by ranks of the owner's node: for themselves, or to send them to these nodes.
+    """
+
+    across: Table
+    after: Table
+    inside: Table
+
+
+def _enter(ghosts: Table, topology: Topology, router: Router) -> _Entering:
+    inner, node = topology.num_levels - 1, topology.rank_to_node
     home = node[ghosts["owner"]] == node[ghosts.rank]
     crossing, arrived = _cross(ghosts.take(~home), topology, router)
-    moved = crossing.take(crossing["src"] != crossing["owner"]).only("row", "owner", "src")
-    hubs = router.route(moved, moved["src"]).only("row", "owner")
-    before = hand_on(Table.concat([ghosts.take(home), hubs]).distinct("row", "owner"), topology, inner, router)
     after = hand_on(arrived, topology, inner, router)
     across = router.route(crossing.only("row", "src"), crossing["dst"])
-    stages = [
-        before.with_columns(stage=inner - 1 - before["level"]),
-        across.with_columns(stage=np.full(len(across), inner, dtype=np.int32)),
-        after.with_columns(stage=2 * inner - after["level"]),
-    ]
-    table = Table.concat([stage.only("stage", "src", "row") for stage in stages])
-    outer, *levels = outermost_first(topology)
-    return Copies(pattern, table.sort("stage", "src", "row"), (*levels, outer, *levels))
+    moved = crossing.take(crossing["src"] != crossing["owner"])
+    hubs = router.route(moved.only("row", "owner"), moved["src"])
+    return _Entering(
+        across.with_columns(stage=np.full(len(across), inner, dtype=np.int32)).only("stage", "src", "row"),
+        after.with_columns(stage=2 * inner - after["level"]).only("stage", "src", "row"),
+        Table.concat([ghosts.take(home), hubs]),
+    )
+
+
+def _staged(wanted: Table, entering: _Entering, topology: Topology, router: Router) -> Table:
+    """Return the copies of some nodes in their order, given the distinct (rank, `row`, `owner`) wanted inside them."""
+    inner = topology.num_levels - 1
+    before = hand_on(wanted, topology, inner, router)
+    before = before.with_columns(stage=inner - 1 - before["level"]).only("stage", "src", "row")
+    return Table.concat([before, entering.across, entering.after]).sort("stage", "src", "row")
 
 
 def _cross(wanted: Table, topology: Topology, router: Router) -> tuple[Table, Table]:
@@ -76,10 +103,9 @@ def _lanes(crossing: Table, topology: Topology) -> IntGlobal:
     node, inner = topology.rank_to_node, topology.num_levels - 2
     src, dst = node[crossing["owner"]].astype(np.int64), node[crossing.rank].astype(np.int64)
     pair = number([dst, src])
-    order = sort_order([pair])
-    count = np.bincount(pair)
-    size = np.bincount(node)
-    some = order[run_starts([pair[order]])]  # a row of each pair
+    count, size = np.bincount(pair), np.bincount(node)
+    some = np.empty_like(count)
+    some[pair] = np.arange(pair.size)  # a row of each pair
     width = np.maximum(size[src[some]], size[dst[some]])
     first = (src[some] + dst[some]) % width
     stripes = np.clip(count // _least_rows(topology), 1, width)

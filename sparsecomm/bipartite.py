@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import breadth_first_order
 
 from sparsecomm.closure import maximum_closure
 from sparsecomm.table import number
-from sparsecomm.typing import Bools, IntGlobal
+from sparsecomm.typing import Bools, IntGlobal, IntRank
 
 _LEAF_PASSES: Final = 2  # a fixed number, so that a graph is covered alike beside others and alone
 
@@ -82,7 +82,7 @@ class Covers(NamedTuple):
         return ~right[self.edges.right]
 
 
-def matching_sizes(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> IntGlobal:
+def matching_sizes(group: IntGlobal | IntRank, row: IntGlobal, col: IntGlobal) -> IntGlobal:
     """Return the size of a maximum matching of each graph, int64, graphs in ascending order of their number.
 
     Args:
@@ -175,7 +175,7 @@ def minimum_covers(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> Covers:
     return Covers(edges, always, Pairs(pairs.left[free], pairs.right[free]), _sizes(graph, edges, pairs))
 
 
-def _numbered(group: IntGlobal, row: IntGlobal, col: IntGlobal) -> tuple[IntGlobal, Edges]:
+def _numbered(group: IntGlobal | IntRank, row: IntGlobal, col: IntGlobal) -> tuple[IntGlobal, Edges]:
     graph = number([group])
     return graph, Edges(number([row, graph]), number([col, graph]))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsecomm.bipartite import Cover, greedy_cover, minimum_cover
 from sparsecomm.pattern import Remote
-from sparsecomm.table import Router, Table
+from sparsecomm.table import Router, Table, part_cuts, split
 from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, IntGlobal, IntRank
 
@@ -70,7 +70,15 @@ def _rank_cover(remote: Remote) -> ServedBy:
 
 
 def _node_cover(remote: Remote, topology: Topology, router: Router, solve: Solve) -> ServedBy:
-    table, node = remote.nonzeros, topology.rank_to_node
+    table = remote.nonzeros
+    cuts = part_cuts(table, topology.rank_to_node, router)
+    parts = [_cover_part(part, topology, router, solve) for part in split(table, cuts)]
+    return ServedBy(np.concatenate([part.row for part in parts]), sum(part.size for part in parts))
+
+
+def _cover_part(table: Table, topology: Topology, router: Router, solve: Solve) -> ServedBy:
+    """Cover the nonzeros of all rows of some nodes."""
+    node = topology.rank_to_node
     dst, src = node[table.rank], node[table["col_rank"]]
     crossing = np.flatnonzero(dst != src)
     dst, src = dst[crossing], src[crossing]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
 from sparsecomm.layout import Layout, Layouts
-from sparsecomm.table import Router, Table
+from sparsecomm.table import Router, Table, rank_parts
 from sparsecomm.typing import IntGlobal, IntRank
 
 Result = TypeVar("Result")
+
+_KEPT: Final = object()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,18 +55,10 @@ class Remote:
         expected = (int(last - first), layouts.cols.num_rows)
         if matrix.shape != expected:
             raise InputError(f"matrix has shape {matrix.shape}, but the layouts give ranks {held} shape {expected}")
-        counts = np.diff(matrix.indptr[layouts.rows.offsets[held.start : held.stop + 1] - first])
-        row_rank = np.repeat(np.arange(held.start, held.stop, dtype=np.int32), counts)
+        start = matrix.indptr[layouts.rows.offsets[held.start : held.stop + 1] - first].astype(np.int64)
         col_rank = layouts.cols.owner(matrix.indices)
-        remote = np.flatnonzero(row_rank != col_rank)
-        row = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(matrix.indptr))
-        columns = {
-            "row": row[remote],
-            "col": matrix.indices[remote].astype(np.int64),
-            "col_rank": col_rank[remote],
-        }
-        table = Table(row_rank[remote], columns)
-        own_nnz = counts - np.bincount(table.rank - held.start, minlength=len(held))
+        table = Table.concat([_remote_part(matrix, col_rank, layouts, held, ranks) for ranks in rank_parts(start)])
+        own_nnz = np.diff(start) - np.bincount(table.rank - held.start, minlength=len(held))
         return Remote(table, layouts, own_nnz.astype(np.int64))
 
     def once(self, key: object, find: Callable[[], Result]) -> Result:
@@ -72,6 +66,16 @@ class Remote:
         if key not in self._found:
             self._found[key] = find()
         return cast(Result, self._found[key])
+
+    def keep(self, key: object, value: object) -> None:
+        """Hold `value` until it is taken, in place of what was held before: what is large is not held twice."""
+        self._found[_KEPT] = key, value
+
+    def take(self, key: object) -> Any | None:
+        """Return what is held for `key`, which is no longer held then, or None."""
+        if _KEPT not in self._found or self._found[_KEPT][0] != key:
+            return None
+        return self._found.pop(_KEPT)[1]
 
     def transpose(self, router: Router) -> Remote:
         """Return the remote nonzeros of the transposed matrix, on the ranks that own its rows.
@@ -82,6 +86,30 @@ class Remote:
         turned = Table(table.rank, {"row": table["col"], "col": table["row"], "col_rank": table.rank})
         moved = router.route(turned, table["col_rank"]).sort("row", "col")
         return Remote(moved, Layouts(self.layouts.cols, self.layouts.rows), self.own_nnz)
+
+
+def _remote_part(matrix: csr_array[Any], col_rank: IntRank, layouts: Layouts, held: range, ranks: range) -> Table:
+    """Return the remote nonzeros of some ranks.
+
+    Args:
+        matrix: the rows of the held ranks.
+        col_rank: the owner of the column of each nonzero.
+        layouts: who owns rows and columns.
+        held: the ranks whose rows `matrix` has.
+        ranks: counted from the first of these.
+    """
+    offsets = layouts.rows.offsets[held.start + ranks.start : held.start + ranks.stop + 1]
+    indptr = matrix.indptr[offsets[0] - layouts.rows.offsets[held.start] :][: offsets[-1] - offsets[0] + 1]
+    nonzeros, counts = slice(indptr[0], indptr[-1]), np.diff(indptr)
+    of_row = np.repeat(np.arange(held.start + ranks.start, held.start + ranks.stop, dtype=np.int32), np.diff(offsets))
+    row_rank, col_rank = np.repeat(of_row, counts), col_rank[nonzeros]
+    remote = np.flatnonzero(row_rank != col_rank)
+    columns = {
+        "row": np.repeat(np.arange(offsets[0], offsets[-1]), counts)[remote],
+        "col": matrix.indices[nonzeros][remote].astype(np.int64),
+        "col_rank": col_rank[remote],
+    }
+    return Table(row_rank[remote], columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -133,17 +133,11 @@ class RankPlan:
     def moves(self, reverse: bool = False) -> Moves:
         """Return what `volume_of` counts, in a job, for a run of this plan, forward or in reverse."""
         copies = [
-            Table(
-                np.full(stage.recv.num_rows, self.rank, np.int32),
-                {
-                    "stage": np.full(stage.recv.num_rows, number, np.int32),
-                    "level": np.full(stage.recv.num_rows, stage.level, np.int32),
-                    "src": np.repeat(stage.recv.peers, np.diff(stage.recv.indptr)),
-                },
-            )
+            _copies_of(number, np.full(stage.recv.num_rows, self.rank, np.int32), _peer_of_each(stage.recv))
             for number, stage in enumerate(self.stages)
         ]
-        return Moves(Table.concat(copies or [_no_copies()]), np.array([self.num_own]), reverse)
+        levels = [stage.level for stage in self.stages]
+        return Moves.of(Table.concat([_NO_COPIES, *copies]), levels, np.array([self.num_own]), reverse)
 
     def memory(self, width: int, dtype: npt.DTypeLike) -> int:
         """Return the bytes that an exchange of `width` columns of `dtype` allocates on this rank."""
@@ -159,7 +153,7 @@ class RankPlan:
             total += factor * hash_table([np.full(rows.size, self.rank), rows])
         for number, stage in enumerate(self.stages):
             for side, messages in enumerate((stage.send, stage.recv)):
-                peers = np.repeat(messages.peers, np.diff(messages.indptr))
+                peers = _peer_of_each(messages)
                 code = np.full(peers.size, (number * 64 + stage.level) * 2 + side)
                 total += hash_table([code, np.full(peers.size, self.rank), peers, messages.slots])
         return total % 2**64
@@ -246,18 +240,9 @@ class Plan:
 
     def moves(self, reverse: bool = False) -> Moves:
         """Return what `volume_of` counts for a run of this plan, forward or in reverse."""
-        copies = [
-            Table(
-                stage.dst,
-                {
-                    "stage": np.full(stage.num_copies, number, np.int32),
-                    "level": np.full(stage.num_copies, stage.level, np.int32),
-                    "src": stage.src,
-                },
-            )
-            for number, stage in enumerate(self.stages)
-        ]
-        return Moves(Table.concat(copies or [_no_copies()]), np.diff(self.offsets), reverse)
+        copies = [_copies_of(number, stage.dst, stage.src) for number, stage in enumerate(self.stages)]
+        levels = [stage.level for stage in self.stages]
+        return Moves.of(Table.concat([_NO_COPIES, *copies]), levels, np.diff(self.offsets), reverse)
 
     def volume(self) -> Volume:
         """Count what a forward run moves."""
@@ -355,9 +340,18 @@ def fingerprint_of(hashes: npt.NDArray[np.uint64]) -> str:
     return f"{int(np.add.reduce(hashes, dtype=np.uint64)):016x}"
 
 
-def _no_copies() -> Table:
-    nothing = np.empty(0, dtype=np.int32)
-    return Table(nothing, {"stage": nothing, "level": nothing, "src": nothing})
+def _copies_of(number: int, dst: IntRank, src: IntRank) -> Table:
+    """Return the copies of a stage as `Moves.of` takes them."""
+    return Table(dst, {"stage": np.full(dst.size, number, np.int32), "src": src})
+
+
+_NOTHING: Final = np.empty(0, dtype=np.int32)
+_NO_COPIES: Final = _copies_of(0, _NOTHING, _NOTHING)
+
+
+def _peer_of_each(messages: Messages) -> IntRank:
+    """Return the peer of every row of the messages."""
+    return np.repeat(messages.peers, np.diff(messages.indptr))
 
 
 def _lay(target: IntGlobal, begin: IntGlobal, values: IntGlobal, indptr: IntGlobal) -> None:

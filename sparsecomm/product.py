@@ -12,9 +12,9 @@ from sparsecomm.errors import PlanError
 from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan import Plan, RankPlan, any_at, fingerprint_of
-from sparsecomm.table import Offline, Router, run_starts
+from sparsecomm.table import Offline, Router, distinct, run_starts
 from sparsecomm.topology import Topology
-from sparsecomm.typing import Bools, IntGlobal, IntRank, frozen
+from sparsecomm.typing import IntGlobal, IntRank, frozen
 from sparsecomm.volume import Volume, volume_of
 
 if TYPE_CHECKING:
@@ -182,24 +182,17 @@ def _verify_multiplier(product: Product, remote: Remote) -> None:
     ):
         needed = np.flatnonzero(layout.owner(table[name]) != product.multiplier)
         rank = product.multiplier[needed]
-        wanted = _key(rank, table[name][needed], layout.num_rows)
+        asked_rank, asked = distinct([rank, table[name][needed]])
         ghost_rank = np.repeat(np.arange(plan.num_ranks), np.diff(plan.ghost_indptr))
-        lost = _not_among(wanted, _key(ghost_rank, plan.ghost_rows, layout.num_rows))
+        have = _key(ghost_rank, plan.ghost_rows, layout.num_rows)
+        wanted = _key(asked_rank, asked, layout.num_rows)
+        lost = wanted[np.append(have, -1)[np.searchsorted(have, wanted)] != wanted]
         if lost.size:
-            missing = any_at(np.isin(wanted, lost))
+            missing = any_at(np.isin(_key(rank, table[name][needed], layout.num_rows), lost))
             raise PlanError(
                 f"nonzero ({table['row'][needed[missing]]}, {table['col'][needed[missing]]}) is multiplied by rank "
                 f"{rank[missing]}, which does not have its {name}"
             )
-
-
-def _not_among(wanted: IntGlobal, have: IntGlobal) -> IntGlobal:
-    """Return the distinct values of `wanted`, ascending, that are not in `have`, which ascends."""
-    distinct = np.sort(wanted)  # looked up in their order, they are found in the cache
-    distinct = distinct[run_starts([distinct])]
-    place = np.searchsorted(have, distinct)
-    lost: Bools = np.append(have, -1)[place] != distinct
-    return distinct[lost]
 
 
 def _key(rank: npt.NDArray[np.integer], row: IntGlobal, num_rows: int) -> IntGlobal:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -17,7 +18,10 @@ from sparsecomm.typing import Bools, IntGlobal, IntRank
 
 Column = npt.NDArray[Any]
 
-_PART: Final = 1 << 15
+_BLOCK: Final = 1 << 15
+
+PART_ROWS: Final = 1 << 18
+"""About how many rows of a table are worked on at a time, so that what is made on the way stays in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,10 @@ class Table:
             index = np.flatnonzero(index)  # positions are found once for all columns, and without a branch for each
         return Table(self.rank[index], {name: column[index] for name, column in self.columns.items()})
 
+    def part(self, rows: slice) -> Table:
+        """Return neighbouring rows, as views."""
+        return Table(self.rank[rows], {name: column[rows] for name, column in self.columns.items()})
+
     def with_columns(self, **columns: Column) -> Table:
         """Return this table with more (or other) columns of the same length."""
         return Table(self.rank, {**self.columns, **columns})
@@ -61,7 +69,7 @@ class Table:
         packed = _pack(columns, packing)
         if (packed[1:] >= packed[:-1]).all():
             return self
-        packed.sort()  # equal rows are equal in all columns: values are sorted, not positions, which is far faster
+        _sort_packed(packed, self.rank)  # equal rows are equal in all columns: no need to know where they were
         rank, *columns = _unpack(packed, columns, packing)
         return Table(rank, dict(zip(keys, columns, strict=True)))
 
@@ -77,6 +85,8 @@ class Table:
 
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
+        if len(tables) == 1:
+            return tables[0]
         names = tables[0].columns
         columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}
         return Table(np.concatenate([table.rank for table in tables]), columns)
@@ -135,6 +145,36 @@ class Offline:
         return values
 
 
+def part_cuts(table: Table, rank_to_group: IntRank, router: Router) -> IntRank:
+    """Return ranks that cut a table ordered by rank into parts of some `PART_ROWS` rows, no group on both sides of one.
+
+    What is done inside groups can be done part by part. In a job there is one part.
+
+    Returns:
+        (num_parts + 1,), from 0 to the number of ranks, ascending; see `split`.
+    """
+    ranks = np.arange(rank_to_group.size, dtype=np.int32)
+    ends = ranks[[0, -1]] + np.array([0, 1], dtype=np.int32)
+    if len(router.held) < router.num_ranks:
+        return ends
+    last = np.empty(int(rank_to_group.max()) + 1, dtype=np.int32)
+    last[rank_to_group] = ranks  # of equal places the last one counts
+    free = ranks[1:][np.maximum.accumulate(last[rank_to_group])[:-1] < ranks[1:]]
+    part = np.searchsorted(table.rank, free) // PART_ROWS
+    return np.concatenate([ends[:1], free[run_starts([part]) & (part > 0)], ends[1:]])
+
+
+def split(table: Table, cuts: IntRank) -> list[Table]:
+    """Return the parts of a table ordered by rank: those of ranks `cuts[i]` .. `cuts[i + 1]` - 1."""
+    return [table.part(slice(*ends)) for ends in pairwise(np.searchsorted(table.rank, cuts).tolist())]
+
+
+def rank_parts(start: IntGlobal) -> Iterator[range]:
+    """Yield neighbouring ranks that have about `PART_ROWS` rows together, those of rank p from `start[p]` on."""
+    steps = np.searchsorted(start[:-1], np.arange(PART_ROWS, int(start[-1]), PART_ROWS))
+    yield from (range(*ends) for ends in pairwise(np.unique([0, *steps, start.size - 1]).tolist()))
+
+
 def run_starts(keys: Sequence[Column]) -> Bools:
     """Return a mask of the places where a run of equal rows begins in sorted columns."""
     starts = np.zeros(keys[0].size, dtype=np.bool_)
@@ -185,7 +225,7 @@ def distinct(keys: Sequence[Column]) -> list[Column]:
         starts = run_starts(ordered)
         return [key[starts] for key in ordered]
     packed = _pack(keys, packing)
-    packed.sort()
+    _sort_packed(packed, keys[0])
     return _unpack(packed[np.flatnonzero(run_starts([packed]))], keys, packing)
 
 
@@ -236,7 +276,7 @@ def _packing(keys: Sequence[Column]) -> Packing | None:
 
 def _pack(keys: Sequence[Column], packing: Packing) -> IntGlobal:
     packed = np.empty(keys[0].size, dtype=np.int64)
-    for part in _cached_parts(packed.size):
+    for part in _cached_blocks(packed.size):
         block = packed[part]
         block[...] = keys[0][part]
         block -= packing[0][0]
@@ -250,7 +290,7 @@ def _pack(keys: Sequence[Column], packing: Packing) -> IntGlobal:
 def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list[Column]:
     """Return the columns again; `packed` is used up."""
     columns: list[Column] = [np.empty(packed.size, dtype=key.dtype) for key in keys]
-    for part in _cached_parts(packed.size):
+    for part in _cached_blocks(packed.size):
         block = packed[part]
         for column, (low, bits) in zip(reversed(columns[1:]), reversed(packing[1:]), strict=True):
             column[part] = (block & ((1 << bits) - 1)) + low
@@ -259,9 +299,18 @@ def _unpack(packed: IntGlobal, keys: Sequence[Column], packing: Packing) -> list
     return columns
 
 
-def _cached_parts(size: int) -> Iterator[slice]:
+def _cached_blocks(size: int) -> Iterator[slice]:
     """Yield parts of an array that stay in a core's cache while several steps are taken with them."""
-    return (slice(begin, begin + _PART) for begin in range(0, size, _PART))
+    return (slice(begin, begin + _BLOCK) for begin in range(0, size, _BLOCK))
+
+
+def _sort_packed(packed: IntGlobal, lead: Column) -> None:
+    """Sort packed rows in place, in parts that stay in a core's cache where their leading key ascends already."""
+    ends = [0, packed.size]
+    if packed.size > PART_ROWS and (lead[1:] >= lead[:-1]).all():
+        ends[1:1] = np.searchsorted(lead, lead[PART_ROWS::PART_ROWS]).tolist()
+    for begin, end in pairwise(ends):
+        packed[begin:end].sort()
 
 
 def _argsort_packed(packed: IntGlobal) -> IntGlobal:

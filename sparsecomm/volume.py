@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from sparsecomm.bipartite import matching_sizes
 from sparsecomm.cover import node_cover
 from sparsecomm.pattern import Remote
-from sparsecomm.table import Router, Table, run_starts
+from sparsecomm.table import Router, Table, part_cuts, run_starts, split
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal, IntRank, frozen
 
@@ -52,17 +52,36 @@ class Volume:
 
 
 class Moves(NamedTuple):
-    """The copies of one plan in the direction they are run, on the rank that receives them.
+    """The messages of one plan in the direction that it is run, on the rank that the copies come to.
 
     Args:
-        copies: `stage`, `level`, `src` (int32); those of a message lie side by side.
+        messages: `stage`, `level`, `src` (int32) and `rows` (int64), all of a stage side by side on a rank.
         num_own: (num_held,) int64, rows each held rank owns, which take slots too.
         reverse: whether the plan runs backwards, so that rows leave where the copies arrive.
     """
 
-    copies: Table
+    messages: Table
     num_own: IntGlobal
     reverse: bool
+
+    @staticmethod
+    def of(copies: Table, levels: Sequence[int], num_own: IntGlobal, reverse: bool) -> Moves:
+        """Return the messages that copies make.
+
+        Args:
+            copies: `stage` and `src` (int32); those of a message lie side by side.
+            levels: of every stage.
+            num_own, reverse: as above.
+        """
+        starts = np.flatnonzero(run_starts([copies.rank, copies["stage"], copies["src"]]))
+        stage = copies["stage"][starts]
+        columns = {
+            "stage": stage,
+            "level": np.array([*levels, 0], dtype=np.int32)[stage],
+            "src": copies["src"][starts],
+            "rows": np.diff(np.append(starts, len(copies))),
+        }
+        return Moves(Table(copies.rank[starts], columns), num_own, reverse)
 
 
 def volume_of(moves: Sequence[Moves], topology: Topology, router: Router, *, in_turn: bool = False) -> Volume:
@@ -70,7 +89,7 @@ def volume_of(moves: Sequence[Moves], topology: Topology, router: Router, *, in_
 
     Note: Collective over comm.
     """
-    counted = [(move, _ends_of(move, topology, router), _num_stages(move.copies["stage"], router)) for move in moves]
+    counted = [(move, _ends_of(move, topology, router), _num_stages(move.messages["stage"], router)) for move in moves]
     phases = tuple(_volume_of([one], topology, router) for one in counted) if in_turn else ()
     return replace(_volume_of(counted, topology, router), phases=phases)
 
@@ -113,12 +132,11 @@ def _ends_of(move: Moves, topology: Topology, router: Router) -> IntGlobal:
 
     Note: Collective over comm.
     """
-    copies = move.copies
-    starts = np.flatnonzero(run_starts([copies.rank, copies["stage"], copies["src"]]))
-    rows, level = np.diff(np.append(starts, len(copies))), copies["level"][starts]
+    messages = move.messages
+    rows, level = messages["rows"], messages["level"]
     size, first = topology.num_levels, router.held.start
-    at_dst = _tally(copies.rank[starts] - first, level, rows, (len(router.held), size))
-    at_src = _tally(copies["src"][starts], level, rows, (router.num_ranks, size))
+    at_dst = _tally(messages.rank - first, level, rows, (len(router.held), size))
+    at_src = _tally(messages["src"], level, rows, (router.num_ranks, size))
     senders = np.flatnonzero(at_src[..., 1].any(axis=1)).astype(np.int32)
     told = Table(np.full_like(senders, first), {"ends": at_src[senders].reshape(-1, 2 * size)})
     told = router.route(told, senders)
@@ -172,20 +190,22 @@ def bounds_of(remote: Remote, topology: Topology, router: Router) -> Bounds:
     Source: Kayaaslan, Aykanat, Ucar 2018 and SHIRO 2025 (cover by Konig's theorem), here on node pairs; term rank.
     """
     cover = node_cover(remote, topology, router)
-    node, table = topology.rank_to_node, remote.nonzeros
-    table = table.with_columns(dst=node[table.rank].astype(np.int64), src=node[table["col_rank"]].astype(np.int64))
-    table = table.take(table["dst"] != table["src"]).only("row", "col", "src", "dst")
-    inner = topology.num_levels - 2
-    into = _matched(table, table["dst"], topology.first_of_group(inner)[table["dst"]], router)
-    out = _matched(table, table["src"], topology.first_of_group(inner)[table["src"]], router)
+    into, out = (_term_ranks(remote, topology, router, side) for side in ("into", "out"))
     total = router.reduce(np.array([cover.size, into.sum(), out.sum()], dtype=np.int64), "sum")
     busiest = router.reduce(np.array([max(into.max(initial=0), out.max(initial=0))], dtype=np.int64), "max")
     return Bounds(int(total[0]), int(total[1:].max()), int(busiest[0]))
 
 
-def _matched(nonzeros: Table, graph: IntGlobal, solver: IntRank, router: Router) -> IntGlobal:
-    """Return the matching size of each graph that the held ranks solve; edge i of `graph[i]` goes to `solver[i]`."""
-    edges = nonzeros.only("row", "col").with_columns(graph=graph)
-    if len(router.held) < router.num_ranks:
+def _term_ranks(remote: Remote, topology: Topology, router: Router, side: Literal["into", "out"]) -> IntGlobal:
+    """Return the term rank of what crosses into each node, or out of it, of the nodes whose first rank is held."""
+    table, node = remote.nonzeros, topology.rank_to_node
+    dst, src = node[table.rank], node[table["col_rank"]]
+    crossing = np.flatnonzero(dst != src)
+    solver = topology.first_of_group(topology.num_levels - 2)[(dst if side == "into" else src)[crossing]]
+    edges = table.only("row", "col").take(crossing)
+    if side == "out" and len(router.held) == router.num_ranks:
+        edges = Table(solver, edges.columns).sort("col", "row")  # far faster than to route them, and no less in order
+    else:
         edges = router.route(edges, solver)
-    return matching_sizes(edges["graph"], edges["row"], edges["col"])
+    parts = split(edges, part_cuts(edges, topology.rank_to_node, router))
+    return np.concatenate([matching_sizes(part.rank, part["row"], part["col"]) for part in parts])

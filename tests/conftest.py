@@ -37,6 +37,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("a test module imports mpi4py.MPI; import it inside the function that needs it")
 
 
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan small matrices in many parts, as large ones are."""
+    for module in ("table", "verify"):
+        monkeypatch.setattr(f"sparsecomm.{module}.PART_ROWS", 5)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> DataDir:
     """Real inputs, kept beside the checkout: `data_dir / "matrices" / "ego-twitter.npz"`."""

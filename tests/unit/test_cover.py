@@ -21,6 +21,8 @@ from sparsecomm.topology import Topology
 from sparsecomm.volume import bounds_of
 from tests.planning_oracles import MACHINES, Case, covered_by_row, random_case
 
+pytestmark = pytest.mark.usefixtures("small_parts")
+
 CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4, start=200)]
 EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 

@@ -25,6 +25,8 @@ from tests.planning_bodies import (
     random_inputs,
 )
 
+pytestmark = pytest.mark.usefixtures("small_parts")
+
 Check = Callable[[Router, Input], None]
 CHECKS = pytest.mark.parametrize("check", [check_remote, check_products, check_counts])
 CAMPAIGN = (2, 3, 4, 7)

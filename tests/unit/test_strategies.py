@@ -41,6 +41,8 @@ from tests.planning_oracles import (
     volume_of_copies,
 )
 
+pytestmark = pytest.mark.usefixtures("small_parts")
+
 STRATEGIES = ("direct", "hierarchical", "reduce", "cover", "relay", "direct-cover", "rank-cover", "allgather")
 CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4)]
 EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
@@ -264,6 +266,26 @@ def test_auto_depends_on_the_machine() -> None:
     column = csr_array(np.eye(1, 12, 11).repeat(60, axis=0))
     few = Remote.of(column.T.tocsr(), Layouts(Layout.block(12, 12), layout))
     assert make_product(few, Topology.parse("uniform:2x6"), width=1024).strategy == "reduce"
+
+
+def test_what_was_counted_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule of the strategy that is chosen is made once; it is not kept after it was built."""
+    case, made, make = CASES[2], [], Strategy.make
+    topology, remote = case.machine.topology, Remote.of(case.matrix, case.layouts)
+    chosen = choose(candidates(remote, topology))
+    expected = chosen.build(Remote.of(case.matrix, case.layouts), topology).fingerprint()
+
+    def noted(self: Strategy, *given: Any) -> Any:
+        made.append(self.name)
+        return make(self, *given)
+
+    monkeypatch.setattr(Strategy, "make", noted)
+    assert (chosen.build(remote, topology).fingerprint(), made) == (expected, [])
+    assert (chosen.build(remote, topology).fingerprint(), made) == (expected, [chosen.name])
+    candidates(remote, topology, asked="reduce")
+    made.clear()
+    get_strategy("reduce").build(remote, topology)
+    assert made == []
 
 
 def test_passed_over_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

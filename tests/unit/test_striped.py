@@ -16,6 +16,8 @@ from sparsecomm.plan import Plan
 from sparsecomm.topology import Topology, make_tree
 from tests.planning_oracles import MACHINES, Case, Copy, owner_list, plan_copies, random_case
 
+pytestmark = pytest.mark.usefixtures("small_parts")
+
 CASES = [random_case(seed, tree) for seed, tree in enumerate([*MACHINES.values()] * 4, start=300)]
 EVERY = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 

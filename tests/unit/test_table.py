@@ -6,7 +6,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sparsecomm.table import Offline, Table, distinct, number, run_ids, run_starts, sort_order, stable_order
+from sparsecomm.table import (
+    Offline,
+    Table,
+    distinct,
+    number,
+    part_cuts,
+    run_ids,
+    run_starts,
+    sort_order,
+    split,
+    stable_order,
+)
 
 RANGES = {
     "few": (0, 3),
@@ -160,3 +171,27 @@ def test_offline_holds_all_ranks() -> None:
     assert router.held == range(3)
     assert router.reduce(values, "sum") is values
     assert router.collect(values) is values
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_leave_groups_whole(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsecomm.table.PART_ROWS", 6)
+    rng = np.random.default_rng(seed)
+    group = np.sort(rng.integers(0, 5, 12)) if seed % 2 else rng.permutation(np.arange(12) // 4)
+    group = np.unique(group, return_inverse=True)[1].astype(np.int32)
+    rank = np.sort(rng.integers(0, 12, 50)).astype(np.int32)
+    table = Table(rank, {"place": np.arange(50)})
+    parts = split(table, part_cuts(table, group, Offline(12)))
+    assert np.concatenate([part["place"] for part in parts]).tolist() == list(range(50))
+    inside = [set(group[part.rank].tolist()) for part in parts]
+    assert sum(map(len, inside)) == len(set().union(*inside))
+    if seed % 2:
+        assert len(parts) > 1
+        assert all(len(part) <= 6 + np.bincount(group[rank]).max() for part in parts)
+
+
+def test_order_does_not_depend_on_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsecomm.table.PART_ROWS", 7)
+    table = _table("few", 400, seed=2).sort("place").only("a", "b")
+    assert _rows(table.sort("b", "a"), "b", "a") == sorted(_rows(table, "b", "a"))
+    assert _rows(table.distinct("b", "a"), "b", "a") == sorted(set(_rows(table, "b", "a")))
