@@ -56,6 +56,17 @@ def test_levels_equal_what_the_plan_counts(made: Path, kind: str) -> None:
     assert sum(stage["rows"] for stage in report["stages"]) == volume.rows.sum()
 
 
+def test_phases_are_predicted_as_in_the_plan(tmp_path: Path) -> None:
+    """The scatter of `relay` waits for its gather, in the report of a plan as in the plan itself."""
+    planned = sparsecomm("plan", "rmat:9", "-t", "uniform:4x2", "-s", "relay", "-o", tmp_path / "plan", "--json").json
+    entry, parts = planned["strategies"]["relay"], planned["strategies"]["relay"]["predicted_parts_s"]
+    assert (entry["phases"], planned["strategies"]["cover"]["phases"]) == (2, 1)
+    assert load_product(tmp_path / "plan").volume().phases
+    for name, level in sparsecomm("report", tmp_path / "plan", "--json").json["levels"].items():
+        seconds = sum(value for part, value in parts.items() if part.startswith(name))
+        assert level["predicted_s"] == pytest.approx(seconds)
+
+
 def test_traffic_is_what_the_stages_say(made: Path) -> None:
     product = load_product(made / "plan")
     wanted = np.zeros((product.num_ranks, product.num_ranks), dtype=np.int64)
