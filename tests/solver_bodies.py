@@ -16,7 +16,7 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
 from sparsecomm.io import read_matrix
 from sparsecomm.layout import Layout, Layouts
-from tests.matrix_bodies import Case, cases, dist, owners, whole_numbers
+from tests.matrix_cases import Case, cases, dist, owners, whole_numbers
 from tests.planning_bodies import topologies
 
 
