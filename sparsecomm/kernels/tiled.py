@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +33,7 @@ _NONZERO_NS, _COLUMN_NS = 0.3, 0.08
 _VECTORS: Final = 20
 # Parts for each thread, so that one that was held up leaves some to others.
 _PARTS: Final = 4
-_PLAIN: Final = Setting()
+_UNTUNED: Final = Setting(lines=True)
 # Nonzeros that are multiplied with a vector faster than the loops of slices are called.
 _FEW_NONZEROS: Final = 1 << 12
 _FEW: Final = 256  # values that tell most matrices whose values differ
@@ -112,7 +112,7 @@ class Tiled:
                 setting = Setting(setting.ahead)
         shifted = setting.lines and _begins_within_lines(x)
         if not ((shifted or setting.streamed) and _is_of_lines(out)):
-            setting = Setting(setting.ahead, setting.panel)
+            setting = Setting(setting.ahead)
         key = (first, last, x.shape[1], setting, shifted, epilogue is None, x.flags.num, out.flags.num, x.itemsize)
         after = (keep, setting.ahead, *self._finish(epilogue, x, first, last))
         walk = self._walks.get(key)
@@ -144,7 +144,7 @@ class Tiled:
         """Return the setting for blocks of this width, measured at first use."""
         width = x.shape[1]
         if self.nnz * width < TUNED_WORK:
-            return _PLAIN
+            return _UNTUNED
         if width not in self._settings:
             scratch = np.empty((self.num_rows, width), x.dtype)
 
@@ -192,7 +192,7 @@ class Tiled:
 
         indptr, width = self.matrix.indptr[first : last + 1], x.shape[1]
         threads = useful_threads(int(indptr[-1] - indptr[0]), width, self.threads)
-        rows, panel = [(0, last - first)], setting.panel or width
+        rows, panel = [(0, last - first)], width
         if threads > 1 and _is_skewed(indptr, threads) and width >= 16 * threads:
             panel = _panel(width, threads)  # a row that one thread would be busy with: share the columns instead
         elif threads > 1:
@@ -238,11 +238,15 @@ def cut_rows(indptr: Indices, parts: int) -> list[int]:
 
 def _is_of_lines(out: Dense) -> bool:
     """Say whether the rows of a result follow each other, and are one tile of as many bytes as whole cache lines."""
+    return out.flags.c_contiguous and _is_one_tile(out.shape[1], out.itemsize)
+
+
+@cache
+def _is_one_tile(width: int, itemsize: int) -> bool:
     from sparsecomm.kernels.form import Form, vector_unit
 
-    form = Form.of(out.shape[1], out.itemsize)
-    whole = form.lanes * out.itemsize == vector_unit()[0] == _LINE_BYTES and form.cut(out.shape[1]) == (1, 0)
-    return whole and out.flags.c_contiguous
+    form = Form.of(width, itemsize)
+    return form.lanes * itemsize == vector_unit()[0] == _LINE_BYTES and form.cut(width) == (1, 0)
 
 
 def _begins_within_lines(x: Dense) -> bool:

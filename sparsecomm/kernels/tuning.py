@@ -21,10 +21,9 @@ _ROUNDS: Final = 3
 # Matrices whose features are powers of two closer than this are taken for alike.
 _ALIKE: Final = 0.25
 _MAX_ENTRIES: Final = 512
-_VERSION: Final = 3
+_VERSION: Final = 4
 
-_AHEAD: Final = (4, 8, 16)
-_REGISTER: Final = 16  # columns that a panel is cut to multiples of
+_AHEAD: Final = (8, 16)
 _LINE_BYTES: Final = 64
 
 Entry = dict[str, Any]
@@ -35,28 +34,26 @@ class Setting(NamedTuple):
 
     Args:
         ahead: nonzeros between asking for a row of X and using it; 0 leaves it to the processor.
-        panel: columns of X that are multiplied with all rows before the next are; 0 is all.
         lines: whether X is read and the result written by whole cache lines, where their rows begin within lines.
         streamed: whether the result is written past the caches.
     """
 
     ahead: int = 0
-    panel: int = 0
     lines: bool = False
     streamed: bool = False
 
 
 def candidates(matrix: csr_array[Any], width: int) -> dict[str, Setting]:
     """Return the settings that are worth trying for a product with X of `width` columns."""
-    row_bytes, second = width * matrix.dtype.itemsize, dict(caches()).get("L2", 1 << 20)
-    panel = second * 5 // 8 // max(1, matrix.shape[1] * matrix.dtype.itemsize) // _REGISTER * _REGISTER
-    found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead=ahead) for ahead in _AHEAD}
-    if _REGISTER <= panel < width:
-        found |= {"panels": Setting(panel=panel)}
-    if row_bytes % _LINE_BYTES == 0:
-        kinds = ("lines", "streamed") if matrix.shape[0] * row_bytes > second else ("lines",)
-        both = itertools.product(kinds, (0, _AHEAD[1]))
-        found |= {f"{kind} {ahead}": Setting(ahead, 0, True, kind == "streamed") for kind, ahead in both}
+    row_bytes = width * matrix.dtype.itemsize
+    found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead) for ahead in _AHEAD}
+    if row_bytes % _LINE_BYTES:
+        return found
+    shifted = {"lines": False} if row_bytes > _LINE_BYTES else {}
+    large = matrix.shape[0] * row_bytes > dict(caches()).get("L2", 1 << 20)
+    kinds = shifted | ({"streamed": True} if large else {})
+    for (kind, streamed), ahead in itertools.product(kinds.items(), (0, _AHEAD[0])):
+        found[f"{kind} {ahead}"] = Setting(ahead, True, streamed)
     return found
 
 
