@@ -18,6 +18,8 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
 from sparsecomm.io.generators import rmat
 from sparsecomm.kernels import spmm
+from sparsecomm.kernels.ceilings import Ceilings
+from sparsecomm.kernels.threads import num_threads
 from sparsecomm.topology import Topology
 
 _WIDTHS: Final = (1, 8, 64, 256)
@@ -32,7 +34,13 @@ Act = Callable[[], object]
 
 
 def calibrate(
-    topology: Topology, transport: Transport, *, sizes: Sequence[int] = SIZES, scale: int = _SCALE, say: Say = quiet
+    topology: Topology,
+    transport: Transport,
+    *,
+    sizes: Sequence[int] = SIZES,
+    scale: int = _SCALE,
+    kernel: bool = True,
+    say: Say = quiet,
 ) -> Calibration:
     """Measure every level of the job, and copies and products with all ranks at work.
 
@@ -41,6 +49,7 @@ def calibrate(
         transport: over its ranks.
         sizes: bytes of the messages that are timed.
         scale: of the R-MAT matrix that every rank multiplies.
+        kernel: whether rank 0 also measures what a nonzero takes by how far away its row of X is.
         say: told of every step that begins.
 
     Returns:
@@ -75,8 +84,15 @@ def calibrate(
         datetime.now(UTC).isoformat(timespec="seconds"),
         row_s,
         row_byte_s,
+        _ceilings(say) if kernel and transport.rank == 0 else None,
     )
     return transport.bcast(made)
+
+
+def _ceilings(say: Say) -> Ceilings:
+    made = Ceilings.measure(num_threads(), say)
+    made.save()
+    return made
 
 
 def _products(transport: Transport, scale: int) -> tuple[list[Multiplied], float]:

@@ -26,6 +26,7 @@ from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.collectives.strategies import Candidate, candidates, check_ranks, choose, fitting
 from sparsecomm.collectives.strategy import Strategy, strategy_names
 from sparsecomm.cost import CostModel
+from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.partition.metrics import measure
 from sparsecomm.partition.request import Request
@@ -147,7 +148,7 @@ def plan_source(
             it needs more than `memory_bytes` on a rank for slots and buffers (0 is no limit).
     """
     begin = time.perf_counter()
-    cost = CostModel.calibrated(topology, calibration) if calibration else CostModel(topology)
+    cost = _cost(source, topology, calibration)
     known, plans = plans is not None, plans or PlanCache(None)
     pattern = pattern_of_source(source)
     remote = functools.cache(lambda: _find_remote(source, topology, say))
@@ -176,6 +177,13 @@ def plan_source(
         calibration,
         plans.to_json() if known else None,
     )
+
+
+def _cost(source: Source, topology: Topology, calibration: Path | None) -> CostModel:
+    if calibration is None:
+        return CostModel(topology)
+    rows = int(source.layouts.rows.counts[0])
+    return CostModel.calibrated(topology, calibration, Reuse.of_first(source.matrix, rows))
 
 
 def _find_remote(source: Source, topology: Topology, say: Say) -> Remote:

@@ -35,6 +35,7 @@ from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.cost import CostModel
 from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.io.csr import canonical
+from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.matrix_store import load_matrix, renumber
 from sparsecomm.partition.registry import Partitioner, partition_rows
 from sparsecomm.plan_cache import PlanCache
@@ -129,7 +130,7 @@ def _plan(
     counts = planner.counts(asked)
     if plan and asked not in counts.volumes:  # one that cannot be counted in a job: what moves is held to its own plan
         counts = counts.with_volume(asked, plan.product.volume(topology, transport))
-    cost = _cost(options.calibration, topology, transport)
+    cost = _cost(options.calibration, share, topology, transport)
     found = counts.candidates(cost, options.width, np.dtype(options.dtype).itemsize)
     chosen, trial = choose(found, asked, row_mode=options.row_mode), None
     if options.guard and asked == "auto":
@@ -165,13 +166,16 @@ def _plan(
     )
 
 
-def _cost(path: Path | None, topology: Topology, transport: Transport) -> CostModel:
-    """Return the model of a topology, with what was measured where rank 0 finds the file.
+def _cost(path: Path | None, share: Share, topology: Topology, transport: Transport) -> CostModel:
+    """Return the model of a topology, with what was measured where rank 0 finds the file, and of the rows of rank 0.
 
     Note: Collective over comm.
     """
     measured = transport.bcast(on_root(transport, lambda: Calibration.load(path) if path else None))
-    return measured.model(topology) if measured else CostModel(topology)
+    if measured is None:
+        return CostModel(topology)
+    reuse = Reuse.of_first(share.rows, share.rows.shape[0]) if transport.rank == 0 else None
+    return measured.model(topology, reuse=transport.bcast(reuse))
 
 
 def _prove(matrix: DistMatrix, topology: Topology) -> None:

@@ -15,6 +15,9 @@ import numpy as np
 
 from sparsecomm.cost import CostModel, Link
 from sparsecomm.errors import InputError
+from sparsecomm.kernels.ceilings import Ceilings
+from sparsecomm.kernels.model import nonzero_s
+from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.topology import Topology, check_number
 
 FORMAT: Final = "sparsecomm.calibration/1"
@@ -67,6 +70,8 @@ class Calibration:
         date: when it was measured, ISO 8601.
         row_s: seconds of a local product of a rank alone for each row of Y.
         row_byte_s: the same for each byte of Y.
+        kernel: seconds of a nonzero by how far away its row of X is, in place of the means over one matrix; None where
+            these were not measured.
     """
 
     host: str
@@ -79,11 +84,21 @@ class Calibration:
     date: str
     row_s: float = 0.0
     row_byte_s: float = 0.0
+    kernel: Ceilings | None = None
 
-    def model(self, topology: Topology, depth: int = 1) -> CostModel:
-        """Return the model of a topology whose levels have the measured figures; others keep those of the topology."""
+    def model(self, topology: Topology, depth: int = 1, reuse: Reuse | None = None) -> CostModel:
+        """Return the model of a topology whose levels have the measured figures; others keep those of the topology.
+
+        Args:
+            topology: of the ranks.
+            depth: see `CostModel`.
+            reuse: of what one rank multiplies; its nonzeros then take what the memories they come from take.
+        """
         links = tuple(self.levels.get(level.name, Link.of(level)) for level in topology.levels)
-        product = partial(_product_s, (self.nonzero_s, self.byte_s), (self.row_s, self.row_byte_s))
+        per_row = (self.row_s, self.row_byte_s)
+        product = partial(_product_s, (self.nonzero_s, self.byte_s), per_row)
+        if self.kernel is not None and reuse is not None and reuse.nnz:
+            product = partial(_modelled_s, reuse, self.kernel, per_row)
         return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding)
 
     def save(self, path: Path) -> None:
@@ -117,8 +132,9 @@ class Calibration:
             raise InputError(f"{path} is not a calibration of format {FORMAT}; measure again")
         try:
             levels = {str(name): _link(name, link) for name, link in data.pop("levels").items()}
-            made = Calibration(**data, levels=levels)
-        except (AttributeError, KeyError, TypeError) as err:
+            kernel = data.pop("kernel", None)
+            made = Calibration(**data, levels=levels, kernel=Ceilings.of_json(kernel) if kernel else None)
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
             raise InputError(f"calibration {path} is incomplete: {err}; measure again") from err
         times = dict.fromkeys(("nonzero_s", "byte_s", "row_s", "row_byte_s"), 0.0)
         for name, least in ({"memory_Bps": 1.0, "crowding": 1.0} | times).items():
@@ -177,6 +193,20 @@ def _relative_fit(columns: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) 
     scale = np.abs(columns).max(axis=0)
     found: list[float] = (nnls(columns / scale / seconds[:, None], np.ones(seconds.size))[0] / scale).tolist()
     return found
+
+
+def _modelled_s(
+    reuse: Reuse,
+    kernel: Ceilings,
+    per_row: tuple[float, float],
+    nnz: int,
+    num_rows: int,
+    row_bytes: int,
+    itemsize: int,
+) -> float:
+    row_s, row_byte_s = per_row
+    nonzeros = nnz * nonzero_s(reuse, row_bytes, itemsize, kernel)
+    return nonzeros + num_rows * (row_s + row_byte_s * row_bytes)
 
 
 def _product_s(

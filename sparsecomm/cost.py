@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from sparsecomm.errors import InputError
 from sparsecomm.topology import Device, Level, Topology
 from sparsecomm.typing import IntGlobal
 from sparsecomm.volume import Volume
+
+if TYPE_CHECKING:
+    from sparsecomm.kernels.reuse import Reuse
 
 ProductModel = Callable[[int, int, int, int], float]
 """Seconds of a local product, given nonzeros, rows of Y, the bytes of a row of X, and those of an entry."""
@@ -184,15 +187,20 @@ class CostModel:
             raise InputError(f"depth {self.depth} is not at least 1; give the number of chunks")
 
     @staticmethod
-    def calibrated(topology: Topology, path: Path | None = None) -> CostModel:
+    def calibrated(topology: Topology, path: Path | None = None, reuse: Reuse | None = None) -> CostModel:
         """Return the model with what `sparsecomm calibrate` measured on this host, or wrote to `path`.
+
+        Args:
+            topology: of the ranks.
+            path: of the calibration; None is that of this host.
+            reuse: of what one rank multiplies; None counts all nonzeros alike.
 
         Raises:
             InputError: there is no such file, or it is no calibration.
         """
         from sparsecomm.calibration import Calibration, default_path
 
-        return Calibration.load(path or default_path()).model(topology)
+        return Calibration.load(path or default_path()).model(topology, reuse=reuse)
 
     def link(self, level: int) -> Link:
         """Return what a copy costs at a level."""

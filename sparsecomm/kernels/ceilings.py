@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +61,26 @@ class Ceilings:
             kept = json.loads(_path(threads).read_text())
             if kept.pop("version") != _VERSION:
                 return None
-            kept |= {"nonzero_s": tuple(map(tuple, kept["nonzero_s"])), "row_s": tuple(kept["row_s"])}
-            found = Ceilings(**kept)
+            found = Ceilings.of_json(kept)
         except (OSError, ValueError, TypeError, KeyError):
             return None
         return found if (found.processor, found.threads) == (processor(), threads) else None
+
+    @staticmethod
+    def of_json(kept: dict[str, Any]) -> Ceilings:
+        """Return what `asdict` made of them.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        table = np.array(kept["nonzero_s"], dtype=np.float64)
+        rows = np.array(kept["row_s"], dtype=np.float64)
+        if table.shape != (len(ROW_BYTES), len(SETS_BYTES)) or rows.shape != (len(ROW_BYTES),):
+            raise ValueError(f"{table.shape} times of nonzeros and {rows.shape} of rows")
+        if not (table > 0).all() or not (rows >= 0).all():
+            raise ValueError("times that are not positive")
+        per_nonzero = tuple(map(tuple, table.tolist()))
+        return Ceilings(str(kept["processor"]), int(kept["threads"]), per_nonzero, tuple(rows.tolist()))
 
     def save(self) -> None:
         """Keep them in the user's cache folder; where that cannot be written they are measured again."""

@@ -58,7 +58,7 @@ def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings) -> Pred
     """
     row_bytes, entry_bytes = width * itemsize, itemsize + _INDEX_BYTES
     sets, counts = reuse.working_sets(row_bytes, entry_bytes)
-    seconds = float(ceilings.of_nonzero(row_bytes, sets) @ counts) + reuse.rows * ceilings.of_row(row_bytes)
+    seconds = reuse.nnz * nonzero_s(reuse, row_bytes, itemsize, ceilings) + reuse.rows * ceilings.of_row(row_bytes)
     streamed = reuse.nnz * entry_bytes + reuse.rows * row_bytes
     moved: dict[str, int] = {}
     limits: dict[str, float] = {}
@@ -69,6 +69,12 @@ def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings) -> Pred
         moved[name] = max(moved.get(name, 0), num_bytes)
         limits[name] = max(limits.get(name, 0.0), num_bytes / ceilings.bandwidth_Bps(place))
     return Prediction(seconds, 2 * reuse.nnz * width, moved, limits)
+
+
+def nonzero_s(reuse: Reuse, row_bytes: int, itemsize: int, ceilings: Ceilings) -> float:
+    """Return the seconds that a nonzero takes in the mean, as `predict` counts them."""
+    sets, counts = reuse.working_sets(row_bytes, itemsize + _INDEX_BYTES)
+    return float(ceilings.of_nonzero(row_bytes, sets) @ counts) / max(reuse.nnz, 1)
 
 
 def holder(num_bytes: int) -> str:

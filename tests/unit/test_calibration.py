@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from sparsecomm.apps.calibrate import calibrate
 from sparsecomm.calibration import Calibration, Multiplied, Point, default_path, fit_link, fit_product
@@ -15,6 +16,8 @@ from sparsecomm.collectives.pairs import SIZES, measure_level
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.cost import CostModel, Link
 from sparsecomm.errors import InputError
+from sparsecomm.kernels.ceilings import ROW_BYTES, SETS_BYTES, Ceilings
+from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.topology import Topology
 from tests.cli import sparsecomm
 
@@ -62,6 +65,35 @@ def test_model_uses_what_was_measured() -> None:
     assert (model.crowding, model.overlap) == (3.0, True)
     summit = Topology.parse("summit:1")
     assert MADE.model(summit).links == (Link.of(summit.levels[0]), MADE.levels["node"], MADE.levels["network"])
+
+
+def test_nonzeros_take_what_the_memory_of_their_rows_takes(tmp_path: Path) -> None:
+    near, far = (tuple(1e-9 * (1 + 99 * (size > 1 << 17)) * (1 + row) for size in SETS_BYTES) for row in (0, 0))
+    made = replace(MADE, kernel=Ceilings("any", 1, (near, near, far, far), (0.0,) * len(ROW_BYTES)))
+    made.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == made
+    one = csr_array((np.ones(1000), np.zeros(1000, np.int64), np.arange(1001)), (1000, 1000))
+    spread = csr_array((np.ones(1000), np.arange(1000), np.arange(1001)), (1000, 1000))
+    topology = Topology.parse("uniform:2x2")
+    times = []
+    for matrix in (one, spread):
+        model = CostModel.calibrated(topology, tmp_path / "c.json", Reuse.of_first(matrix, 1000))
+        times.append(model.product_s(5000, 0, 1024, 4))
+    assert times[0] == pytest.approx(5000e-9, rel=0.5)  # one row of X is always near
+    assert times[1] == pytest.approx(5000 * 100e-9)  # every row is as far away as all that is touched
+    assert made.model(topology).product_s(1000, 10, 256, 4) == MADE.model(topology).product_s(1000, 10, 256, 4)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"nonzero_s": [[1e-9]]}, {"row_s": [-1.0] * 4}, {"row_s": "much"}])
+def test_a_damaged_kernel_is_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
+    table = ((1e-9,) * len(SETS_BYTES),) * len(ROW_BYTES)
+    good = asdict(Ceilings("any", 1, table, (0.0,) * len(ROW_BYTES)))
+    kernel = good | wrong if wrong else {"threads": 1}
+    MADE.save(tmp_path / "c.json")
+    data = json.loads((tmp_path / "c.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps(data | {"kernel": kernel}))
+    with pytest.raises(InputError, match="incomplete"):
+        Calibration.load(tmp_path / "c.json")
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -137,7 +169,7 @@ def test_every_level_is_measured(spec: str, levels: dict[str, set[int]]) -> None
 
 def test_calibrate_and_plan_with_it(tmp_path: Path) -> None:
     topology = Topology.parse("uniform:2x2")
-    made = run_local(4, lambda t: calibrate(topology, t, sizes=(8, 1 << 12, 1 << 16), scale=8))
+    made = run_local(4, lambda t: calibrate(topology, t, sizes=(8, 1 << 12, 1 << 16), scale=8, kernel=False))
     assert made[0] == made[3]
     assert made[0].levels.keys() == {"node", "network"}
     made[0].save(tmp_path / "c.json")
