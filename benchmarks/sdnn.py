@@ -39,7 +39,6 @@ OURS: Final = ("ours 1 rank", "ours 2 ranks")
 GRAPHBLAS: Final = ("GraphBLAS 1 thread", "GraphBLAS 2 threads")
 PLAIN: Final = "scipy"
 KINDS: Final = ("seconds", "cpu_seconds")
-REPEAT: Final = 5  # runs of ours and of GraphBLAS in one process, of which the median counts
 
 
 def main() -> int:
@@ -48,7 +47,7 @@ def main() -> int:
         return _child(args)
     names = [*OURS, *(GRAPHBLAS if find_spec("graphblas") else ()), PLAIN]
     wanted = [name for name in names if not any(name.lower().startswith(word.lower()) for word in args.without)]
-    results = [_measure(case, wanted, args.rounds) for case in args.cases]
+    results = [_measure(case, wanted, args) for case in args.cases]
     facts = machine() | {"python-graphblas": _graphblas_version()}
     _report(facts, results)
     if args.json:
@@ -64,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
     parser.add_argument("--cases", type=words, default=["official", "radixnet:4096"], help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=1, help="times that all alternatives run in turn (1)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs in a process, of which the median counts (5)")
     parser.add_argument("--without", type=words, default=[], help="alternatives left out, by their first letters")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "NAME"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -79,13 +79,13 @@ def _graphblas_version() -> str:
     )
 
 
-def _measure(case: str, names: list[str], rounds: int) -> Json:
+def _measure(case: str, names: list[str], args: argparse.Namespace) -> Json:
     """Run every alternative in a process of its own, in turn, and hold their categories against each other."""
     found: dict[str, list[Json]] = {name: [] for name in names}
-    for number in range(rounds):
+    for number in range(args.rounds):
         for name in names:
-            print(f"{case}: {name}, round {number + 1} of {rounds}", file=sys.stderr)
-            found[name].append(_ours(case, name) if name in OURS else _other(case, name))
+            print(f"{case}: {name}, round {number + 1} of {args.rounds}", file=sys.stderr)
+            found[name].append(_ours(case, name, args.repeat) if name in OURS else _other(case, name, args.repeat))
     categories = {one["categories"] for runs in found.values() for one in runs}
     if len(categories) != 1:
         raise SystemExit(f"{case}: the alternatives disagree: {categories} categories")
@@ -94,10 +94,10 @@ def _measure(case: str, names: list[str], rounds: int) -> Json:
     return {"case": case, "categories": categories.pop(), "work": first["work"], **times}
 
 
-def _ours(case: str, name: str) -> Json:
+def _ours(case: str, name: str, repeat: int) -> Json:
     network, layers, images = CASES[case]
     command = [sys.executable, "-m", "sparsecomm", "sdnn", network, "--layers", str(layers), "--json"]
-    command += ["--repeat", str(REPEAT), "-n", name.split()[1], *(["--inputs", str(images)] if images else [])]
+    command += ["--repeat", str(repeat), "-n", name.split()[1], *(["--inputs", str(images)] if images else [])]
     command += ["--truth", str(TRUTH)] if case == "official" else []
     environ = {**os.environ, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     report = json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout)
@@ -106,8 +106,8 @@ def _ours(case: str, name: str) -> Json:
     return {**times, "categories": report["categories"], "work": work}
 
 
-def _other(case: str, name: str) -> Json:
-    command = [sys.executable, __file__, "--child", case, name]
+def _other(case: str, name: str, repeat: int) -> Json:
+    command = [sys.executable, __file__, "--repeat", str(repeat), "--child", case, name]
     found: Json = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -117,7 +117,7 @@ def _child(args: argparse.Namespace) -> int:
     network, layers, images = CASES[case]
     problem = open_problem(SdnnOptions(network, layers=layers, inputs=images))
     threads = int(name.split()[1]) if name in GRAPHBLAS else 1
-    run, repeat = (_graphblas(problem, threads), REPEAT) if name in GRAPHBLAS else (_scipy(problem), 1)
+    run, repeat = (_graphblas(problem, threads), args.repeat) if name in GRAPHBLAS else (_scipy(problem), 1)
     times, categories = [], 0
     for _ in range(repeat):
         begin = time.perf_counter(), time.process_time()

@@ -24,7 +24,7 @@ SETS_BYTES: Final = (1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26, 1 << 28)
 ROW_BYTES: Final = (4, 64, 256, 1024)
 _LONG, _SHORT = 32, 4  # nonzeros of a row: the difference is what beginning a row costs
 _SECONDS: Final = 0.01
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _seconds(row_bytes: int, set_bytes: int, per_row: int, threads: int) -> floa
     cols = max(1, set_bytes // row_bytes)
     rows = max(64 * threads, min(1 << 16, (1 << 25) // (per_row * row_bytes)))
     indices = rng.integers(0, cols, rows * per_row).astype(np.int32)
-    data = np.ones(indices.size, np.float32)
+    data = rng.standard_normal(indices.size, dtype=np.float32)
     matrix = csr_array((data, indices, np.arange(rows + 1, dtype=np.int32) * per_row), shape=(rows, cols))
     x, out = np.ones((cols, row_bytes // 4), np.float32), np.zeros((rows, row_bytes // 4), np.float32)
     product = Prepared(matrix, implementation="compiled", threads=threads)
