@@ -123,7 +123,7 @@ def test_ceilings_are_kept_and_what_is_damaged_is_measured_again(
     kept.save()
     assert Ceilings.load(2) == kept
     assert Ceilings.load(1) is None
-    (tmp_path / "sparsecomm" / "kernels" / "ceilings-2.json").write_text('{"version": 1}')
+    (tmp_path / "sparsecomm" / "kernels" / "ceilings-2.json").write_text('{"version": 2}')
     assert Ceilings.load(2) is None
 
 
