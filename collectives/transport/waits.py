@@ -18,7 +18,7 @@ _LOOK_EVERY_S: Final = 0.05
 _SPINS_PER_CLOCK: Final = 16  # reading the clock at every turn would cost as much as the turn
 _LONG_TURN_S: Final = 3e-5  # giving way takes a microsecond where nobody else wants the core
 _CROWDED_S: Final = 0.05
-_AWAKE_S: Final = 3e-4  # a small message takes less, also where ranks share cores
+_TURNS_AWAKE: Final = 4
 _DOZE_S: Final = 5e-5
 _MAX_SHOWN: Final = 8
 
@@ -81,12 +81,12 @@ class Wait:
         deadline_s: instead of that of the watch; 0 for none.
     """
 
-    __slots__ = ("_awake_until_s", "_deadline_s", "_next_s", "_spins", "_watch", "describe", "since_s")
+    __slots__ = ("_deadline_s", "_next_s", "_spins", "_watch", "describe", "since_s")
 
     def __init__(self, watch: Watch, describe: Callable[[], Waiting], deadline_s: float | None = None) -> None:
         self._watch, self.describe, self._deadline_s = watch, describe, deadline_s
         self._spins = 0
-        self.since_s = self._next_s = self._awake_until_s = 0.0
+        self.since_s = self._next_s = 0.0
 
     @property
     def deadline_s(self) -> float:
@@ -103,7 +103,7 @@ class Wait:
 
     def idle(self) -> None:
         """Give the core away; look after the job where it is time to."""
-        if self._may_doze():
+        if self._spins >= _TURNS_AWAKE and time.monotonic() < _Cores.crowded_until_s:
             time.sleep(_DOZE_S)
         else:
             _Cores.give_way()
@@ -115,13 +115,6 @@ class Wait:
         """Look after the job now."""
         self.since_s = self.since_s or time.monotonic()
         self._watch.look(self)
-
-    def _may_doze(self) -> bool:
-        now = time.monotonic()
-        if now >= _Cores.crowded_until_s:
-            return False
-        self._awake_until_s = self._awake_until_s or now + _AWAKE_S
-        return now >= self._awake_until_s
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -141,7 +141,7 @@ def test_sleeps_where_others_want_the_core(crowded: bool, monkeypatch: pytest.Mo
     wait = Wait(Watch(), lambda: Waiting("nothing"))
     for _ in range(20):
         wait.idle()
-    assert len(naps) == (18 if crowded else 0)
+    assert len(naps) == (16 if crowded else 0)
 
 
 def idle_for_ever(wait: Wait) -> None:
