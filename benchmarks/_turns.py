@@ -50,6 +50,13 @@ class Turns:
             time.sleep(_LOOK_S)
 
 
+def alone(folder: Path, turns: int) -> None:
+    """Let job 0 have all its turns at once: there is no other job."""
+    (folder / "ready1").touch()
+    for turn in range(2 * turns):
+        (folder / str(turn)).touch()
+
+
 def stop(folder: Path) -> None:
     """Make both jobs end."""
     (folder / _STOP).touch()

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from _cluster import COMMAND, LIMIT_S, cluster
 from _machine import machine, machine_text
-from _turns import stop
+from _turns import WARM_UPS, alone, stop
 from peers import DATA, REAL
 
 from sparsecomm.apps.source import load_source, save_source
@@ -54,13 +54,16 @@ def main() -> int:
         return 0
     missing = _missing()
     with tempfile.TemporaryDirectory(prefix="sparsecomm-bench-") as scratch:
-        cases = [_measure(args, spec, Path(scratch) / f"{i:03d}", missing) for i, spec in enumerate(args.matrices)]
-    facts = machine() | cases[0].pop("facts") | ({"left out": f"PETSc: {missing}"} if missing else {})
-    for case in cases:
-        case.pop("facts", None)
-    _report(args, facts, cases)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=1) + "\n")
+        cases: list[Json] = []
+        for number, spec in enumerate(args.matrices):
+            case = _measure(args, spec, Path(scratch) / f"{number:03d}", missing)
+            facts = machine() | case.pop("facts") | ({"left out": f"PETSc: {missing}"} if missing else {})
+            if not cases:
+                _report_setting(args, facts)
+            _report(case)
+            cases.append(case)
+            if args.json:
+                args.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=1) + "\n")
     return 0
 
 
@@ -105,7 +108,7 @@ def _measure(args: argparse.Namespace, spec: str, folder: Path, missing: str) ->
         theirs = None if missing else _start_petsc(args, folder)
         try:
             if missing:
-                (folder / "turns" / "ready1").touch()
+                alone(folder / "turns", WARM_UPS + args.rounds)
             hidden = ["--folder", str(folder), *(["--ours", ",".join(args.ours)])]
             run(sys.executable, __file__, *sys.argv[1:], *hidden)
         finally:
@@ -183,22 +186,23 @@ def _quartiles(values: Any) -> list[float]:
     return [float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])]
 
 
-def _report(args: argparse.Namespace, facts: dict[str, str], cases: list[Json]) -> None:
+def _report_setting(args: argparse.Namespace, facts: dict[str, str]) -> None:
     act = "PetscSF, a row as its unit" if args.what == "move" else "MatMatMult into a result that is kept"
     print(machine_text(facts))
     print(f"\n{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links, width {args.width}", end=" ")
     print(f"{np.dtype(DTYPES[args.what]).name}, block partition\npetsc: {act}")
-    print("a ratio is taken within each round; median [quartiles]; rows into or out of the busiest node")
-    for case in cases:
-        print(f"\n{case['matrix']}")
-        print(f"  {'':12s}{'ms':>10s}{'alltoallv / it':>22s}{'petsc / it':>22s}{'busiest':>10s}")
-        for way, (_, middle, _) in case["seconds"].items():
-            ratios = case["faster"].get(way, {})
-            cells = [f"{m:.2f} [{low:.2f} {high:.2f}]" for low, m, high in ratios.values()] or ["", ""]
-            busiest = f"{case['rows'][way]:,}" if way in case["rows"] else ""
-            print(f"  {way:12s}{1e3 * middle:10.2f}" + "".join(f"{c:>22s}" for c in cells) + f"{busiest:>10s}")
-        norms = ", ".join(f"{way} {norm:.9e}" for way, norm in case["norms"].items())
-        print(f"  norms: {norms}")
+    print("a ratio is taken within each round; median [quartiles]; rows into or out of the busiest node", flush=True)
+
+
+def _report(case: Json) -> None:
+    print(f"\n{case['matrix']}")
+    print(f"  {'':12s}{'ms':>10s}{'alltoallv / it':>22s}{'petsc / it':>22s}{'busiest':>10s}")
+    for way, (_, middle, _) in case["seconds"].items():
+        ratios = case["faster"].get(way, {})
+        cells = [f"{m:.2f} [{low:.2f} {high:.2f}]" for low, m, high in ratios.values()] or ["", ""]
+        busiest = f"{case['rows'][way]:,}" if way in case["rows"] else ""
+        print(f"  {way:12s}{1e3 * middle:10.2f}" + "".join(f"{c:>22s}" for c in cells) + f"{busiest:>10s}")
+    print("  norms: " + ", ".join(f"{way} {norm:.9e}" for way, norm in case["norms"].items()), flush=True)
 
 
 if __name__ == "__main__":
