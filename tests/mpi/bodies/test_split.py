@@ -14,7 +14,7 @@ from sparsecomm.apps.solvers import cg
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.open import detect_topology, open_transport
 from tests.exchange_cases import blocks, same_bits
-from tests.matrix_bodies import STRATEGIES, cases, whole_numbers
+from tests.matrix_cases import STRATEGIES, cases, whole_numbers
 from tests.reference_plans import hub_plan, random_case
 from tests.solver_bodies import laplacians
 
