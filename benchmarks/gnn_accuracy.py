@@ -108,7 +108,7 @@ def _sides(case: Case) -> dict[str, Callable[[Case, int], Json]]:
         print(f"{case.file} needs torch-geometric to compare with: left out", file=sys.stderr)
         return {}
     without = {"pyg without bias": partial(_pyg, bias=False)} if case.model == "gcn" else {}
-    return {"ours": _ours, "pyg": _pyg, **without}
+    return {"ours": _ours, **without, "pyg": _pyg}
 
 
 def _ours(case: Case, number: int) -> Json:
