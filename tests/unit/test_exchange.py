@@ -6,6 +6,8 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.errors import ExchangeError, InputError
+from sparsecomm.plan import Plan
 from tests import exchange_bodies, run_bodies
-from tests.reference_plans import direct_plan, hub_plan, random_case
+from tests.exchange_cases import blocks
+from tests.reference_plans import Case, direct_plan, hub_plan, random_case
 
 RANKS = (1, 2, 3, 4, 7)
 
@@ -144,3 +148,27 @@ def test_repr_names_the_parameters() -> None:
     plan = direct_plan(random_case(1))
     made = run_local(1, lambda t: repr(Exchange(plan.rank(0), t, 4, np.float64, wire_dtype=np.float32, depth=2)))
     assert made == ["Exchange(rank=0, stages=2, width=4, dtype=float64, wire=float32/float32, depth=2)"]
+
+
+@pytest.mark.parametrize("make", [direct_plan, hub_plan])
+def test_runs_made_at_once_are_runs_like_others(make: Callable[[Case], Plan]) -> None:
+    """Some ranks call `forward` and `reverse`, others start and wait; rows and counts are as if all did the latter."""
+    plan = make(random_case(5, seed=4))
+    xs = blocks(plan.offsets, 3, np.float32, 1)
+    ys = blocks(plan.ghost_indptr, 3, np.float32, 2)
+
+    def body(transport: Transport, mixed: bool) -> tuple[Any, ...]:
+        with Exchange(plan.rank(transport.rank), transport, 3, depth=2) as exchange:
+            found = []
+            for turn in range(4):
+                x, y = xs[transport.rank] + turn, ys[transport.rank] + turn
+                if mixed and (turn + transport.rank) % 2:
+                    found += [exchange.forward(x).copy(), exchange.reverse(y).copy()]
+                else:
+                    found += [exchange.start(x).wait().copy(), exchange.start_reverse(y).wait().copy()]
+            return found, asdict(exchange.executed)
+
+    alone, mixed = ([*run_local(5, lambda t, m=m: body(t, m))] for m in (False, True))  # type: ignore[misc]
+    for (rows, counts), (other_rows, other_counts) in zip(alone, mixed, strict=True):
+        assert all(map(np.array_equal, rows, other_rows))
+        assert all(np.array_equal(counts[name], other_counts[name]) for name in counts)
