@@ -42,6 +42,7 @@ DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrice
 TOLERANCE: Final = 1e-5  # of |A||X|
 _WARM: Final = 25  # products with one vector before the first that counts: ours gets ready for more after 20
 _BURST_S: Final = 0.02  # that all alternatives together take at least in one round
+_SETTLE_S: Final = 0.005  # in which threads of the library before stop waiting for more by keeping a core busy
 _HOPELESS: Final = 2.0  # times the fastest other: who takes longer is timed once
 _CHECKED: Final = 4  # columns that are compared with float64
 _LIBRARIES: Final = {"numba": "numba", "MKL": "mkl", "torch": "torch"}
@@ -139,6 +140,8 @@ def _one(matrix: csr_array[Any], width: int, threads: int, seconds: float) -> Js
     times |= {name: [] for name in racing}
     for _ in range(rounds):
         for name, act in racing.items():
+            if threads > 1:
+                time.sleep(_SETTLE_S)
             times[name].append(_time(act, loops, now))
     medians = {name: statistics.median(values) for name, values in times.items()}
     best = min((name for name in racing if name != "ours"), key=lambda name: medians[name])
@@ -227,4 +230,5 @@ def _version(package: str) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+    os.environ.setdefault("KMP_BLOCKTIME", "2")  # milliseconds that MKL's threads keep a core busy after a product
     raise SystemExit(main())

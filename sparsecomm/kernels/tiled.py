@@ -34,7 +34,7 @@ _VECTORS: Final = 20
 # Parts for each thread, so that one that was held up leaves some to others.
 _PARTS: Final = 4
 _UNTUNED: Final = Setting(lines=True)
-# Nonzeros that are multiplied with a vector faster than the loops of slices are called.
+# Nonzeros that scipy multiplies with a vector before anything else is decided.
 _FEW_NONZEROS: Final = 1 << 12
 _FEW: Final = 256  # values that tell most matrices whose values differ
 _LINE_BYTES: Final = 64
@@ -72,7 +72,7 @@ class Tiled:
     def update(self, matrix: csr_array[Any]) -> None:
         """Take a matrix of the same structure with other values."""
         self.matrix, self.nnz, self.dtype, self.num_rows = matrix, int(matrix.nnz), matrix.dtype, matrix.shape[0]
-        self._nonzeros = (matrix.indices, matrix.data)
+        self._nonzeros, self._plain = (matrix.indices, matrix.data), Plain(matrix)
         if self._uniform != is_uniform(matrix.data):
             self._uniform = not self._uniform
             self._walks.clear()
@@ -123,11 +123,14 @@ class Tiled:
 
     def _multiply_vector(self, x: Dense, out: Dense, first: int, last: int, keep: bool) -> None:
         """Multiply with one column: by slices, once the matrix has been used often enough to pay for making them."""
+        if self.nnz <= _FEW_NONZEROS:
+            self._plain.multiply(x, out, first, last, keep=keep)
+            return
         slices = self._made_slices() if last - first == self.num_rows else None
         if slices is not None and out.flags.c_contiguous and x.flags.c_contiguous:
             slices.multiply(x.reshape(-1), out.reshape(-1), useful_threads(self.nnz, 1, self.threads), keep=keep)
             return
-        plain, indptr = Plain(self.matrix), self.matrix.indptr[first : last + 1]
+        plain, indptr = self._plain, self.matrix.indptr[first : last + 1]
         threads = useful_threads(int(indptr[-1] - indptr[0]), 1, self.threads)
         cuts = cut_rows(indptr, threads * _PARTS) if threads > 1 else [0, last - first]
         run_parts(
@@ -136,7 +139,7 @@ class Tiled:
 
     def _made_slices(self) -> Sliced | None:
         self._vectors += 1
-        if self._slices is None and self._vectors > _VECTORS and self.nnz > _FEW_NONZEROS and Sliced.suits(self.matrix):
+        if self._slices is None and self._vectors > _VECTORS and Sliced.suits(self.matrix):
             self._slices = Sliced(self.matrix, self._uniform)
         return self._slices
 
