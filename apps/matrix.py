@@ -394,7 +394,8 @@ def plan_rows(
 def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:
     ranks = {"layout": layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
     if len(set(ranks.values())) > 1:
-        return InputError("numbers of ranks differ: " + ", ".join(f"{name} {count}" for name, count in ranks.items()))
+        differ = ", ".join(f"{name} {count}" for name, count in ranks.items())
+        return InputError(f"numbers of ranks differ: {differ}; make layouts and topology for the ranks of the job")
     expected = (len(layouts.rows.own_rows(transport.rank)), layouts.cols.num_rows)
     if rows.shape != expected:
         return InputError(f"rank {transport.rank} must bring rows of shape {expected}, not {rows.shape}")

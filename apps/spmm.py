@@ -367,7 +367,7 @@ def spmm(
         >>> bool(np.allclose(spmm(A, X, "nodes:3,1"), A @ X))
         True
     """
-    machine = Topology.parse(topology) if isinstance(topology, str) else topology
+    machine = Topology.of(topology)
     if comm is None:
         one = partial(_spmm, machine=machine, method=method, strategy=strategy)
         return run_local(machine.num_ranks, lambda t: one(*((matrix, x) if t.rank == 0 else (None, None)), t))[0]

@@ -64,6 +64,7 @@ class Strategy:
         too_much: says why counting it would take too long to be done unasked, None where it would not.
         refuses: says why it cannot be made at all, None where it can.
         row_mode: whether products may be formed away from the owner of the row, so that values of A have to move there.
+        offline: whether it is planned only where one process holds the whole matrix.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Strategy:
     too_much: TooMuch = lambda remote, topology, router: None
     refuses: TooMuch = lambda remote, topology, router: None
     row_mode: bool = False
+    offline: bool = False
 
     def count(self, remote: Remote, topology: Topology, router: Router | None = None) -> Volume:
         """Return what the product would move, without numbering its slots.

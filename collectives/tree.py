@@ -131,4 +131,4 @@ def _too_much(remote: Remote, topology: Topology, router: Router) -> str | None:
     return f"{steps:,} ghosts x pairs of ranks, counted unasked up to {_MOST_STEPS:,}" if steps > _MOST_STEPS else None
 
 
-TREE = register_strategy(Strategy("tree", _schedule, _too_much, _refuses))
+TREE = register_strategy(Strategy("tree", _schedule, _too_much, _refuses, offline=True))

@@ -79,6 +79,7 @@ def ranks_to_start(args: argparse.Namespace, wanted: int = 1) -> int:
         raise InputError(f"{num_ranks} ranks cannot be started; give at least 1 with -n")
     if topology is not None:
         check_ranks(topology, num_ranks)
+    _check_planned_in_job(args, num_ranks)
     return num_ranks
 
 
@@ -131,4 +132,21 @@ def check_started(args: argparse.Namespace, num_ranks: int) -> None:
     if args.ranks not in (None, num_ranks):
         raise InputError(
             f"-n {args.ranks} asks for other ranks than the {num_ranks} of the job this runs in; leave -n out"
+        )
+    _check_planned_in_job(args, num_ranks)
+
+
+def _check_planned_in_job(args: argparse.Namespace, num_ranks: int) -> None:
+    """Refuse a strategy that several ranks cannot plan together, before they read anything.
+
+    Raises:
+        InputError: with what to do instead.
+    """
+    from sparsecomm.collectives.strategy import get_strategy
+
+    name = getattr(args, "strategy", "auto")
+    if num_ranks > 1 and name != "auto" and get_strategy(name).offline:
+        raise InputError(
+            f"strategy {name} is planned offline only, where one process holds the whole matrix; give auto or another, "
+            f"or make the plan by `sparsecomm plan -s {name} -o DIR` and run it by `sparsecomm spmm --plan DIR`"
         )

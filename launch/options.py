@@ -40,7 +40,10 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
         help="as of `sparsecomm partition -m`, or a partition directory (block)",
     )
     parser.add_argument(
-        "-s", "--strategy", default="auto", help="auto (least predicted time) or one by name, see docs/strategies.md"
+        "-s",
+        "--strategy",
+        default="auto",
+        help="auto (the fastest by prediction, direct unless it gains a tenth) or one by name, see docs/strategies.md",
     )
     parser.add_argument(
         "--no-row-mode",

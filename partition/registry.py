@@ -86,7 +86,7 @@ def check_method(method: str) -> None:
 
 def partition_rows(
     matrix: csr_array[Any],
-    topology: Topology,
+    topology: Topology | str,
     method: str | Partitioner = "block",
     *,
     balance: float = 1.05,
@@ -106,7 +106,7 @@ def partition_rows(
 
     Args:
         matrix: (rows, cols); a square matrix gets one layout for both.
-        topology: the ranks to spread over.
+        topology: the ranks to spread over, or its name, for example `uniform:2x2`.
         method: a name (`partitioner_names`), `given:FILE`, or a function.
         balance: largest load allowed over the load meant for a rank or node, 1 to 1000.
         seed: of the methods that draw, 0 to 2**31 - 1; equal seeds give equal layouts.
@@ -119,14 +119,14 @@ def partition_rows(
     Example:
         >>> from sparsecomm.io.matrix import read_matrix
         >>> A = read_matrix("grid2d:8")
-        >>> partition_rows(A, Topology.parse("uniform:2x2")).rows.counts.tolist()
+        >>> partition_rows(A, "uniform:2x2").rows.counts.tolist()
         [16, 16, 16, 16]
     """
     request = Request(
         balance=balance, seed=seed, side=side, weights=weights, memory_bytes=memory_bytes, effort=effort,
         iterations=iterations, goal=goal, flat=flat, refine=refine, timeout_s=timeout_s, cache=cache,
     )  # fmt: skip
-    return partition_matrix(matrix, topology, method, request)
+    return partition_matrix(matrix, Topology.of(topology), method, request)
 
 
 def partition_matrix(

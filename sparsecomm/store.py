@@ -26,6 +26,12 @@ from sparsecomm.layout import Layout, Layouts
 
 HEADER = "header.json"
 Header = dict[str, Any]
+_MADE_BY: Final = {
+    "sparsecomm.product": "a plan directory (made by `sparsecomm plan -o DIR`)",
+    "sparsecomm.partition": "a partition directory (made by `sparsecomm partition -o DIR`)",
+    "sparsecomm.profile": "a profile directory (made by `sparsecomm spmm --profile DIR`)",
+    "sparsecomm.graph": "a graph directory (made by `sparsecomm gnn -o DIR`)",
+}
 # What numpy raises on a .npy file that is not one: its header is a Python literal.
 _BROKEN: Final = (EOFError, LookupError, OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
 
@@ -101,6 +107,10 @@ def write_header(folder: Path, kind: str, version: int, header: Header) -> None:
     beside.replace(folder / HEADER)
 
 
+def _described(kind: str) -> str:
+    return _MADE_BY.get(kind, f"a {kind} directory")
+
+
 def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapping[str, type]) -> Header:
     """Read the header of a directory of format `kind`.
 
@@ -117,12 +127,12 @@ def read_header(folder: Path, kind: str, versions: tuple[int, ...], needed: Mapp
     try:
         header = json.loads((folder / HEADER).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not a {kind} directory: it has no {HEADER}") from None
+        raise InputError(f"{folder} is not {_described(kind)}: it has no {HEADER}") from None
     except (OSError, ValueError, RecursionError) as err:
         raise InputError(f"{folder / HEADER} cannot be read: {err}; make the directory anew") from err
     if not isinstance(header, dict) or header.get("format") != kind:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__
-        raise InputError(f"{folder} has format {found}, but {kind} is needed; give a directory of that format")
+        raise InputError(f"{folder} has format {found}, but {kind} is needed; give {_described(kind)}")
     if header.get("version") not in versions:
         wanted = " or ".join(map(str, versions))
         raise InputError(f"{folder} has version {header.get('version')}, but this library reads {wanted}; make it anew")

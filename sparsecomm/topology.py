@@ -275,6 +275,19 @@ class Topology:
         return make_tree(name, (_NODE, _NETWORK), [np.asarray(rank_to_node)])
 
     @staticmethod
+    def of(given: Topology | str) -> Topology:
+        """Return a topology as it is, or that of a name; see `parse`.
+
+        Raises:
+            InputError: it is neither.
+        """
+        if not isinstance(given, Topology | str):
+            raise InputError(
+                f"a topology must be a Topology or a name, such as 'uniform:2x2', not {type(given).__name__} {given!r}"
+            )
+        return Topology.parse(given) if isinstance(given, str) else given
+
+    @staticmethod
     def parse(spec: str) -> Topology:
         """Make the topology that a command line names.
 

@@ -40,9 +40,10 @@ def _reader(path: Path) -> Callable[[Path, int], Dataset]:
     if path.suffix == ".pt":
         return lambda file, seed: _read_pyg(file, file.stem, seed)
     if not path.is_file():
+        there = _planetoid_names(path.parent)
         raise InputError(
             f"no such file, and no {path.parent / f'ind.{path.name}.graph'}; "
-            "give DIR/cora, a folder, FILE.npz or an edge list"
+            f"{_give(path.parent, there) if there else 'give DIR/cora, a folder, FILE.npz or an edge list'}"
         )
     return read_plain if path.suffix == ".npz" else read_edge_list
 
@@ -55,6 +56,9 @@ def _folder_reader(path: Path) -> Callable[[Path, int], Dataset]:
     if graphs:
         name = graphs[0].name.split(".")[1]
         return lambda folder, seed: read_planetoid(folder / "raw" / name)
+    here = _planetoid_names(path)
+    if here:
+        raise InputError(f"the folder holds several data sets; {_give(path, here)}")
     processed = sorted(file for file in path.glob("processed/*.pt") if not file.name.startswith("pre_"))
     if len(processed) == 1:
         return lambda folder, seed: _read_pyg(processed[0], folder.name, seed)
@@ -62,6 +66,14 @@ def _folder_reader(path: Path) -> Callable[[Path, int], Dataset]:
         "the folder holds neither raw/edge.csv.gz of the Open Graph Benchmark, nor raw/ind.NAME.graph of Planetoid, "
         f"nor one file processed/*.pt of PyTorch Geometric (it has {len(processed)})"
     )
+
+
+def _planetoid_names(folder: Path) -> list[str]:
+    return sorted(file.name.split(".")[1] for file in folder.glob("ind.*.graph"))
+
+
+def _give(folder: Path, names: list[str]) -> str:
+    return f"give {folder / names[0]}" + "".join(f" or {name}" for name in names[1:])
 
 
 def _read_pyg(file: Path, name: str, seed: int) -> Dataset:

@@ -96,6 +96,10 @@ def load_case(path: Path, calibration: Calibration | None = None) -> Case:
     kind = format_of(path)
     if kind in (PLAN, PROFILE):
         return replace(_load_plan(path) if kind == PLAN else _load_run(path), calibration=calibration)
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist; make it with `sparsecomm plan -o DIR` or `sparsecomm spmm --profile DIR`"
+        )
     raise InputError(
         f"{path} is no plan or profile directory (its {HEADER} says {kind}); make one with `sparsecomm plan -o DIR` or "
         "`sparsecomm spmm --profile DIR`"

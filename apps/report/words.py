@@ -16,12 +16,12 @@ _WAITING: Final = 0.3  # share of a product from which waiting is called the lim
 _EVEN: Final = ("striped", "cover-striped", "cover-balanced")  # strategies that spread rows over the ranks of a node
 
 _ADVICE: Final = {
-    "product": "the local product takes most of the time: more ranks, or a faster kernel, would help more than a plan",
-    "pack": "copying rows into messages takes most of the time: give X in the matrix's own memory (`empty`)",
-    "send": "handing messages to the MPI library takes most of the time: fewer, longer messages would help",
-    "wait": "waiting takes most of the time",
-    "unpack": "copying rows out of messages takes most of the time",
-    "drain": "waiting for sends to leave takes most of the time: the network, or a slow receiver, limits",
+    "product": "the local product takes most time: more ranks, or a faster kernel, would help more than a plan",
+    "pack": "copying rows into messages takes most time: give X in the matrix's own memory (`empty`)",
+    "send": "handing messages to the MPI library takes most time: fewer, longer messages would help",
+    "wait": "waiting takes most time",
+    "unpack": "copying rows out of messages takes most time",
+    "drain": "waiting for sends to leave takes most time: the network, or a slow receiver, limits",
 }
 
 
@@ -111,7 +111,9 @@ def _on_levels(report: Json) -> Iterator[str]:
         return
     slowest = max(levels, key=lambda name: levels[name]["predicted_s"])
     level = levels[slowest]
-    yield f"by the model, {slowest} is the level that takes longest"
+    predicted = report["time"]["predicted_s"]
+    share = f", {100 * level['predicted_s'] / predicted:.0f} % of the time of a product" if predicted else ""
+    yield f"by the model, {slowest} is the level that takes longest{share}"
     if level["imbalance"] > _UNEVEN:
         even = report["strategy"] in _EVEN
         other = "" if even else f"strategy {' or '.join(_EVEN)}, or "

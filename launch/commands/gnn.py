@@ -28,7 +28,7 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     _add_settings(parser)
     add_topology(parser, required=False)
     parser.add_argument("-p", "--partition", metavar="METHOD", default="block", help="of the nodes (block)")
-    parser.add_argument("-s", "--strategy", default="auto", help="auto (least predicted time) or one by name")
+    parser.add_argument("-s", "--strategy", default="auto", help="auto, or one by name, see docs/strategies.md (auto)")
     parser.add_argument("-n", "--ranks", type=int, help="start this many ranks here (those of the topology, or 1)")
     parser.add_argument(
         "--transport", choices=["mpi", "local"], default="mpi", help="processes, or threads of one (mpi)"

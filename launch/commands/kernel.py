@@ -28,9 +28,13 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     if not is_rank_0():
         return 0
-    for name, value in (("-k", args.width), ("--repeat", args.repeat), ("--threads", args.threads)):
+    for name, value, what in (
+        ("-k", args.width, "the number of columns of X"),
+        ("--repeat", args.repeat, "the number of timed products"),
+        ("--threads", args.threads, "how many may work"),
+    ):
         if value is not None and value < 1:
-            raise InputError(f"{name} {value} is not at least 1")
+            raise InputError(f"{name} {value} is not at least 1; give {what} with {name}")
     check_matrix(args.matrix)
     from sparsecomm.apps.local_report import judge_product
     from sparsecomm.io.matrix import read_matrix

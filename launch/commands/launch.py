@@ -34,7 +34,12 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("-N", "--nodes", type=int, required=True, metavar="N", help="nodes")
     parser.add_argument("--ranks-per-node", type=int, metavar="G", help="ranks on each (the preset's: one a GPU)")
     parser.add_argument("--gpus-per-node", type=int, metavar="G", help="GPUs on each (the preset's)")
-    parser.add_argument("--cores-per-rank", type=int, metavar="C", help="of each rank (an equal share of a node)")
+    parser.add_argument(
+        "--cores-per-rank",
+        type=int,
+        metavar="C",
+        help="of each rank (an equal share of a node; 1 where the preset knows none)",
+    )
     parser.add_argument("--bind", choices=["cores", "none"], default="cores", help="bind ranks to their cores (cores)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for every rank; repeat it")
     parser.add_argument("--time", metavar="T", help="limit: minutes, HH:MM:SS or D-HH:MM:SS")

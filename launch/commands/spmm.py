@@ -100,12 +100,22 @@ def _check_options(args: argparse.Namespace) -> None:
         _check_gpu_dtype(args.dtype)
         check_gpu()
     check_deadline(args.deadline or 0)
+    _check_plan_alone(args)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
         raise InputError("--guard chooses between two plans; leave it out, or -s and --plan")
     if args.profile is not None:
         check_replaceable(args.profile, KIND)
     if args.repeat < 1:
         raise InputError(f"repeat {args.repeat} is not at least 1; give the number of timed products with --repeat")
+
+
+def _check_plan_alone(args: argparse.Namespace) -> None:
+    """Refuse choices that a plan has made already: it would run as it is, without a word."""
+    for option, given, usual in (("-s", args.strategy, "auto"), ("-p", args.partition, "block")):
+        if args.plan is not None and given != usual:
+            raise InputError(
+                f"plan {args.plan} runs as it was made: leave {option} {given} out, or plan again with it and -o DIR"
+            )
 
 
 def _check_gpu_dtype(dtype: str) -> None:
@@ -121,7 +131,7 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     from sparsecomm.profile import VARIABLE
 
     os.environ.pop(VARIABLE, None)  # only the products are recorded here, not what leads to them
-    topology = find_topology(args, transport, _check_options, _planned(args))
+    topology = find_topology(args, transport, _check_options, _planned(args, transport.num_ranks))
     near = transport.duplicate(topology.num_load_store if args.transport == "shared" else 0)
     with Progress(enabled=transport.rank == 0) as say:
         report = run_spmm(_options(args), topology, near, say)
@@ -129,11 +139,13 @@ def _work(args: argparse.Namespace, transport: Transport) -> dict[str, Any]:
     return report
 
 
-def _planned(args: argparse.Namespace) -> Callable[[], Topology] | None:
+def _planned(args: argparse.Namespace, num_ranks: int) -> Callable[[], Topology] | None:
     """Return what reads the topology that a plan was made for; None without a plan."""
     from sparsecomm.product_store import load_product_header, load_topology
 
-    return (lambda: load_topology(args.plan, load_product_header(args.plan))) if args.plan is not None else None
+    if args.plan is None:
+        return None
+    return lambda: load_topology(args.plan, load_product_header(args.plan, num_ranks))
 
 
 def _options(args: argparse.Namespace) -> SpmmOptions:

@@ -173,6 +173,7 @@ def test_option(options: str, says: str, command: str) -> None:
         ("spmm grid2d:4 -n 0", "0 ranks cannot be started; give at least 1 with -n"),
         ("spmm grid2d:4 -n 2 -t nodes:2,1", "has 3 ranks, but 2 are to run; use -n 3 or a topology of 2"),
         ("spmm grid2d:4 -n 65 --transport local", "1 to 64 ranks, not 65; use MPI"),
+        ("spmm grid2d:4 -n 2 -s tree", "strategy tree is planned offline only, .*; give auto or another, or make"),
         ("topology nodes:2,1 --json --toml", "give one"),
     ],
 )
@@ -241,8 +242,16 @@ def test_plan_of_another_version(version: int, plan: Path) -> None:
     refused("spmm", "rmat:7:4", "--plan", plan, *LOCAL, says=says, names=str(plan))
 
 
+@pytest.mark.parametrize("given", ["-s reduce", "-p nnz"])
+def test_plan_with_choices_that_it_made(given: str, plan: Path) -> None:
+    says = f"runs as it was made: leave {given} out"
+    refused("spmm", "rmat:7:4", "--plan", plan, *given.split(), *LOCAL, says=says)
+
+
 def test_plan_that_is_not_there(tmp_path: Path) -> None:
-    refused("spmm", "rmat:7:4", "--plan", "nowhere", *LOCAL, says="nowhere is not a .* directory: it has no header")
+    refused(
+        "spmm", "rmat:7:4", "--plan", "nowhere", *LOCAL, says="nowhere is not a plan directory .*: it has no header"
+    )
 
 
 def test_plan_with_a_damaged_shard(plan: Path) -> None:

@@ -162,3 +162,12 @@ def test_planetoid_inside_a_folder(data_dir: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds neither"):
         read_dataset(str(tmp_path))
     assert read_dataset(str(folder)).name in ("citeseer", "cora", "pubmed")
+
+
+def test_a_planetoid_folder_says_what_it_holds(tmp_path: Path) -> None:
+    for name in ("pubmed", "cora"):
+        (tmp_path / f"ind.{name}.graph").touch()
+    with pytest.raises(InputError, match=r"holds several data sets; give .*/cora or pubmed"):
+        read_dataset(str(tmp_path))
+    with pytest.raises(InputError, match=r"no such file, .*; give .*/cora or pubmed"):
+        read_dataset(str(tmp_path / "corra"))

@@ -62,6 +62,14 @@ def test_parse(spec: str, tree: Machine, names: list[str]) -> None:
     assert _same_groups(topology, tree)
 
 
+def test_a_name_or_a_topology() -> None:
+    made = Topology.parse("uniform:2x2")
+    assert Topology.of(made) is made
+    assert Topology.of("uniform:2x2") == made
+    with pytest.raises(InputError, match="not int 4"):
+        Topology.of(4)  # type: ignore[arg-type]
+
+
 def test_summit_has_two_rails_and_shares_memory_inside_a_socket() -> None:
     socket, _, network = Topology.parse("summit:1").levels
     assert socket.load_store
