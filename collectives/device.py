@@ -15,8 +15,9 @@ import numpy as np
 
 from sparsecomm.arrays import DeviceArray, address, as_device, current_stream, device_module, new_event
 from sparsecomm.collectives.device_source import add_source, copy_source
-from sparsecomm.collectives.exchange import Exchange, sent_slots
+from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.pending import Pending
+from sparsecomm.collectives.proof import sent_slots
 from sparsecomm.collectives.wire import Rows
 from sparsecomm.kernels.cuda import compiled
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,21 +18,23 @@ from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.guard import Guard
 from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.in_place import shared_levels
-from sparsecomm.collectives.peers import DEBUG, Calls, check_peers, check_same
+from sparsecomm.collectives.peers import DEBUG, Calls, check_arguments, check_peers, check_same
 from sparsecomm.collectives.pending import Pending
 from sparsecomm.collectives.profile import record_from_environment
+from sparsecomm.collectives.proof import check_ghosts, ghosts_of
 from sparsecomm.collectives.rounds import rounds_of
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
-from sparsecomm.collectives.transport.waits import Wait, Waiting, check_deadline
+from sparsecomm.collectives.transport.waits import check_deadline
+from sparsecomm.collectives.under_way import UnderWay
 from sparsecomm.collectives.wire import RowFormat, Rows, WireDtype
-from sparsecomm.errors import ExchangeError, InputError, PlanError
+from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
 from sparsecomm.profile import VARIABLE, active
 from sparsecomm.topology import Topology
-from sparsecomm.typing import IntGlobal, IntRank
+from sparsecomm.typing import IntGlobal
 
 
 class Exchange:
@@ -97,7 +98,7 @@ class Exchange:
         self.num_levels = max([stage.level + 1 for stage in plan.stages] + [num_levels or 1])
 
         def checked() -> RowFormat:
-            _check_arguments(plan, transport, depth)
+            check_arguments(plan, transport, depth)
             check_deadline(0 if deadline_s is None else deadline_s)
             return RowFormat.of(width, dtype, wire_dtype, self.num_levels)
 
@@ -116,7 +117,7 @@ class Exchange:
         self._shelves: Shelves = defaultdict(partial(Shelf, allocate))
         self._num_shared = 0 if check_finite or allocate is not host_memory else self._shareable()
         self._num_replans = 0
-        self._under_way: list[Run] = []
+        self.under_way = self._none_under_way()
 
     def __repr__(self) -> str:
         form = self.form
@@ -241,10 +242,11 @@ class Exchange:
             self._directions, self._num_shared = {}, 0
             self._num_replans += 1
             self.fingerprint = f"made by replan {self._num_replans}"
+            self.under_way = self._none_under_way()
 
     def _check_replan(self, pattern: Pattern, topology: Topology) -> None:
-        if self._under_way:
-            raise InputError(f"{len(self._under_way)} runs are under way; wait for them before replan()")
+        if len(self.under_way):
+            raise InputError(f"{len(self.under_way)} runs are under way; wait for them before replan()")
         ranks = {"pattern": pattern.layout.num_ranks, "topology": topology.num_ranks, "job": self._transport.num_ranks}
         if len(set(ranks.values())) > 1:
             raise InputError("numbers of ranks differ: " + ", ".join(f"{name} {n}" for name, n in ranks.items()))
@@ -265,19 +267,8 @@ class Exchange:
         self.guard.check()
         plan = self.plan
         with Exchange(plan, self._transport, 1, np.int64, num_levels=self.num_levels) as proof:
-            sent = sent_slots(plan)
-            rows = plan.start + sent.astype(np.int64)
-
-            def passed(values: IntGlobal) -> IntGlobal:
-                place = proof.own_buffer()
-                place[sent, 0] = values
-                ghosts: IntGlobal = proof.forward(place)[:, 0].copy()
-                return ghosts
-
-            # Twice: new buffers may hold the right rows from earlier work, but not their complements as well.
-            first, second = ~passed(~rows), passed(rows)
-        found = np.where(first == plan.ghost_rows, second, first)
-        agreed(self._transport, lambda: _check_ghosts(plan, found))
+            found = ghosts_of(proof)
+        agreed(self._transport, lambda: check_ghosts(plan, found))
 
     def close(self) -> None:
         """Free what the exchange has made; a second call does nothing.
@@ -289,12 +280,12 @@ class Exchange:
         """
         if self.guard.closed:
             return
-        forgotten = len(self._under_way) if self.guard.cause is None else 0
+        forgotten = len(self.under_way) if self.guard.cause is None else 0
         for run in [run for direction in self._directions.values() for run in direction.runs]:
             if run.epoch is not None:
                 run.epoch.release()  # others wait for it, whatever became of this rank
             if self.guard.cause is None and not forgotten:
-                self.settle(run)
+                self.under_way.settle(run)
         self.guard.closed = True
         for direction in self._directions.values():
             direction.close()
@@ -303,6 +294,10 @@ class Exchange:
             raise ExchangeError(
                 f"rank {self.plan.rank}: the exchange was closed with {forgotten} runs that nobody waited for"
             )
+
+    def _none_under_way(self) -> UnderWay:
+        watch, stages = self._transport.watch, len(self.plan.stages)
+        return UnderWay(self.guard, watch, self._deadline_s, self.fingerprint, stages)
 
     def _direction(self, kind: type[Direction]) -> Direction:
         self.guard.check()
@@ -328,7 +323,7 @@ class Exchange:
         direction = self._direction(kind)
         run = direction.free_run()
         with self.guard:
-            self.settle(run)
+            self.under_way.settle(run)
         return run.place
 
     def _start(self, kind: type[Direction], block: Rows, in_place: bool = False) -> Pending:
@@ -339,10 +334,10 @@ class Exchange:
         direction.check_given(block)
         run = direction.free_run()
         with self.guard:
-            self.settle(run)
+            self.under_way.settle(run)
             run.reads_in_place = in_place and direction.in_place is not None
             self._give(run, block)
-            self._under_way.append(run)
+            self.under_way.add(run)
             direction.begin(run)
         return Pending(self, direction, run)
 
@@ -355,7 +350,7 @@ class Exchange:
     def _at_once(self, kind: type[Direction], block: Rows) -> Run | None:
         """Make a whole run where its messages are small and nothing else goes on; elsewhere do nothing."""
         direction = self._directions.get(kind)
-        if direction is None or self._under_way or self._calls is not None or active() is not None:
+        if direction is None or len(self.under_way) or self._calls is not None or active() is not None:
             return None
         self.guard.check()
         direction.check_given(block)
@@ -365,67 +360,8 @@ class Exchange:
         with self.guard:
             self._give(run, block)
             direction.pass_turn()
-            run.at_once(lambda: self._wait(run))
+            run.at_once(lambda: self.under_way.wait_for(run))
         return run
-
-    def progress(self, run: Run) -> bool:
-        """Advance a run without blocking and return whether it is over; for `Pending`."""
-        with self.guard:
-            if not run.received:
-                run.advance(run.channel.test())
-            return run.done()
-
-    def complete(self, run: Run, meanwhile: Sequence[Pending] = ()) -> None:
-        """Block until a run is over; for `Pending`."""
-        with self.guard:
-            run.block()
-            if len(self._under_way) == 1 and not meanwhile:
-                while not run.received:
-                    run.advance(run.channel.wait(self._wait(run), all_at_once=run.independent))
-                if not run.channel.sent():
-                    run.channel.finish(self._wait(run))
-            if not run.done():
-                self._until(run.done, run, meanwhile)
-            run.complete()
-            self._under_way.remove(run)
-
-    def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
-        """Let everything go on until `over`, which waits for `run`."""
-        wait = self._wait(run)
-        while not over():
-            for pending in meanwhile:
-                pending.progress()
-            if self._progress_all():
-                wait = self._wait(run)
-            else:
-                wait.idle()
-
-    def settle(self, run: Run) -> None:
-        """Block until the memory of a run may be written: its user and all who read it are done."""
-        if run.epoch is not None:
-            run.epoch.release()
-            if not run.quiet():
-                self._until(run.quiet, run)
-
-    def _progress_all(self) -> bool:
-        """Advance every run, since peers may be waiting for another one; return whether anything arrived."""
-        moved = False
-        for run in self._under_way:
-            arrivals = [] if run.received else run.channel.test()
-            run.advance(arrivals)
-            moved |= bool(arrivals)
-            run.done()
-        return moved
-
-    def _wait(self, run: Run) -> Wait:
-        return Wait(self._transport.watch, lambda: self._waiting(run), self._deadline_s)
-
-    def _waiting(self, run: Run) -> Waiting:
-        """Say what a run waits for."""
-        messages, num_stages = run.open_messages, len(self.plan.stages)
-        peers = tuple(sorted({message.peer for message in messages}))
-        stage = f"stage {messages[0].stage + 1} of {num_stages}" if messages else ""
-        return Waiting(f"a run {run.name} of plan {self.fingerprint}", peers, stage)
 
     def _shareable(self) -> int:
         """Return how many levels can go through shared memory.
@@ -449,33 +385,6 @@ class Exchange:
             "levels": self.num_levels,
             VARIABLE: bool(os.environ.get(VARIABLE)),
         }
-
-
-def _check_arguments(plan: RankPlan, transport: Transport, depth: int) -> None:
-    if plan.rank != transport.rank:
-        raise PlanError(f"rank {transport.rank} was given the plan of rank {plan.rank}")
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
-        raise InputError(f"depth must be a whole number of buffer sets, at least 1, not {depth!r}")
-    peers = [side.peers for stage in plan.stages for side in (stage.send, stage.recv) if side.num_messages]
-    worst = max((int(numbers[-1]) for numbers in peers), default=0)
-    if worst >= transport.num_ranks:
-        raise PlanError(f"the plan speaks to rank {worst}, but there are only {transport.num_ranks} ranks")
-
-
-def sent_slots(plan: RankPlan) -> IntRank:
-    """Return the own rows that anybody asks for; the others may be many, and need not be touched."""
-    slots = np.concatenate([np.zeros(0, dtype=np.int32), *(stage.send.slots for stage in plan.stages)])
-    return np.unique(slots[slots < plan.num_own])
-
-
-def _check_ghosts(plan: RankPlan, found: IntGlobal) -> None:
-    wrong = np.flatnonzero(found != plan.ghost_rows)
-    if wrong.size:
-        first = wrong[0]
-        raise PlanError(
-            f"{wrong.size} of {plan.num_ghost} ghost slots end with the wrong row; "
-            f"slot {plan.num_own + first} holds row {found[first]}, not {plan.ghost_rows[first]}"
-        )
 
 
 def _same_memory(place: Rows, block: Rows) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.wire import RowFormat
-from sparsecomm.errors import PlanError
+from sparsecomm.errors import InputError, PlanError
 from sparsecomm.hashing import hash_rows
 from sparsecomm.plan import Messages, RankPlan
 from sparsecomm.table import Table, run_starts
@@ -18,6 +18,18 @@ from sparsecomm.typing import IntGlobal
 DEBUG: Final = "SPARSECOMM_DEBUG"  # set to anything, every call of an exchange is compared between the ranks
 
 _NOUNS = ("rows", "columns", "bytes a row", "level", "depth", "as the hash of the rows")
+
+
+def check_arguments(plan: RankPlan, transport: Transport, depth: int) -> None:
+    """Raise unless the plan is this rank's, among ranks that there are, and `depth` a number of buffer sets."""
+    if plan.rank != transport.rank:
+        raise PlanError(f"rank {transport.rank} was given the plan of rank {plan.rank}")
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
+        raise InputError(f"depth must be a whole number of buffer sets, at least 1, not {depth!r}")
+    peers = [side.peers for stage in plan.stages for side in (stage.send, stage.recv) if side.num_messages]
+    worst = max((int(numbers[-1]) for numbers in peers), default=0)
+    if worst >= transport.num_ranks:
+        raise PlanError(f"the plan speaks to rank {worst}, but there are only {transport.num_ranks} ranks")
 
 
 def check_same(transport: Transport, facts: Mapping[str, object]) -> None:

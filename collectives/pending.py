@@ -31,7 +31,7 @@ class Pending:
 
     def progress(self) -> bool:
         """Advance every message that is ready, without blocking, and return whether the run is complete."""
-        return self._rows is not None or self._exchange.progress(self._run)
+        return self._rows is not None or self._exchange.under_way.progress(self._run)
 
     def wait(self, out: Rows | None = None, *, meanwhile: Sequence[Pending] = ()) -> Rows:
         """Block until the run is complete and return its rows; called again, return them again.
@@ -50,7 +50,7 @@ class Pending:
         if out is not None:
             self._check_out(out)
         if self._rows is None:
-            self._exchange.complete(self._run, meanwhile)
+            self._exchange.under_way.complete(self._run, meanwhile)
             reads = self._run.reads_in_place and out is None
             self._rows = self._run.node_rows if reads else self._direction.result(self._run, out)
             self._run.busy = False
@@ -59,7 +59,7 @@ class Pending:
     def wait_sums(self, *, meanwhile: Sequence[Pending] = ()) -> Sums:
         """Block until a reverse run is complete and return its sums alone, in memory of the exchange; see `wait`."""
         if self._rows is None:
-            self._exchange.complete(self._run, meanwhile)
+            self._exchange.under_way.complete(self._run, meanwhile)
             self._run.busy = False
         sums = self._direction.sums(self._run)
         self._rows = sums.rows
@@ -74,7 +74,7 @@ class Pending:
         """Block until nobody reads the rows that the run was given in place, if so it was: then they may change."""
         if self._run.lent:
             with self._exchange.guard:
-                self._exchange.settle(self._run)
+                self._exchange.under_way.settle(self._run)
 
     def _check_out(self, out: Rows) -> None:
         if self._rows is not None:
