@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from _machine import machine, machine_text
-
-Json = dict[str, Any]
+from _results import Json, read_results, write_results
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "gnn"
 # Data and settings other than those of the papers.
@@ -55,7 +54,7 @@ def main() -> int:
     if find_spec("torch_geometric") is None:
         print("torch-geometric is not installed: nothing was measured", file=sys.stderr)
         return 0
-    results: Json = json.loads(args.json.read_text()) if args.json and args.json.exists() else {"cases": {}}
+    results: Json = read_results(args.json, {"cases": {}})
     begun = time.monotonic()
     for name in args.cases:
         rounds = results["cases"].setdefault(name, [])
@@ -63,8 +62,7 @@ def main() -> int:
             rounds.append(dict(_round(name, args.epochs, args.pyg)))
             print(f"{name}: {rounds[-1]}", file=sys.stderr, flush=True)
             results["machine"] = machine() | {"torch": version("torch"), "PyG": version("torch-geometric")}
-            if args.json:
-                args.json.write_text(json.dumps(results, indent=1) + "\n")
+            write_results(args.json, results)
     _report(results)
     return 0
 

@@ -9,7 +9,6 @@ benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,10 +17,11 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, read_results, write_results
 
 from sparsecomm.apps.gnn.job import GnnOptions, run_gnn
 from sparsecomm.apps.gnn.read import read_dataset
@@ -30,8 +30,6 @@ from sparsecomm.apps.gnn.settings import Settings, settings_of
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "gnn"
 RUNS: Final = 10
@@ -73,7 +71,7 @@ CASES: Final = {
 
 def main() -> int:
     args = _arguments()
-    results: Json = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
+    results: Json = read_results(args.json, {})
     begun = time.monotonic()
     for name in args.cases:
         for side, run in _sides(CASES[name]).items():
@@ -82,8 +80,7 @@ def main() -> int:
                 found.append(run(CASES[name], len(found)))
                 results[name]["machine"] = machine() | {"PyG": _pyg_version()}
                 print(f"{name}, {side}, run {len(found)}: {found[-1]}", file=sys.stderr, flush=True)
-                if args.json:
-                    args.json.write_text(json.dumps(results, indent=1) + "\n")
+                write_results(args.json, results)
     table = "\n".join(_table(results))
     print(table)
     if args.json:

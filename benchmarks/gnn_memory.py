@@ -15,10 +15,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, write_results
 from gnn_peers import drawn
 
 from sparsecomm.apps.gnn.dataset import Dataset
@@ -28,8 +29,6 @@ from sparsecomm.apps.gnn.shards import load_adjacency, load_graph_header, load_g
 from sparsecomm.partition.registry import partition_matrix
 from sparsecomm.partition.request import Request
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 PUBMED: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "gnn" / "planetoid" / "pubmed"
 FEATURES: Final = 128  # of the generated graph
@@ -47,8 +46,7 @@ def main() -> int:
         dataset = read_dataset(str(PUBMED)) if name == "pubmed" else drawn(name, FEATURES)
         cases += [_measure(name, dataset, ranks, args.partition) for ranks in args.ranks]
     facts = machine()
-    if args.json:
-        args.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=1) + "\n")
+    write_results(args.json, {"machine": facts, "cases": cases})
     print(machine_text(facts))
     print(f"\nGCN, 3 epochs, partition {args.partition}; MB of every rank")
     heads = ("own", "ghosts", "nonzeros", "before", "peak", "more")

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, write_results
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.gnn.dataset import Dataset, make_dataset
@@ -28,8 +29,6 @@ from sparsecomm.launch.world import env_size
 from sparsecomm.partition.registry import partition_matrix
 from sparsecomm.partition.request import Request
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 CLUSTER: Final = "gnn-peers"
 CLASSES: Final = 16
@@ -52,8 +51,7 @@ def main() -> int:
         found = json.loads(results.read_text())
     found["machine"] = machine() | found.pop("facts")
     _report(args, found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(args.json, found)
     return 0
 
 

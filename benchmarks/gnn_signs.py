@@ -9,21 +9,19 @@ benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, read_results, write_results
 
 from sparsecomm.apps.gnn.job import GnnOptions, run_gnn
 from sparsecomm.apps.gnn.settings import settings_of
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "gnn" / "planetoid" / "pubmed"
 RANKS: Final = {"lion": 1, "votes of 1": 1, "votes of 2": 2, "votes of 4": 4}
@@ -33,7 +31,7 @@ CHANGES: Final = {"learning_rate": 0.01, "weight_decay": 2.0}
 
 def main() -> int:
     args = _arguments()
-    results: Json = json.loads(args.json.read_text()) if args.json and args.json.exists() else {"runs": {}}
+    results: Json = read_results(args.json, {"runs": {}})
     begun = time.monotonic()
     for seed in range(args.seeds):
         for name, ranks in RANKS.items():
@@ -43,8 +41,7 @@ def main() -> int:
             runs.append(_run(name, ranks, seed))
             print(f"{name}, seed {seed}: {runs[-1]}", file=sys.stderr, flush=True)
             results["machine"] = machine()
-            if args.json:
-                args.json.write_text(json.dumps(results, indent=1) + "\n")
+            write_results(args.json, results)
     _report(results)
     return 0
 

@@ -13,12 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from _cluster import COMMAND, cluster
 from _machine import machine, machine_text
-
-Json = dict[str, Any]
+from _results import Json, write_results
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrices"
 MATRICES: Final = ("rmat:14", "er:20000:16", "grid3d:32", "grid2d:256", "ego-twitter.npz", "email-enron.npz")
@@ -38,8 +37,7 @@ def main() -> int:
     shape = f"{args.nodes} nodes of {args.ranks_per_node} ranks, {args.bandwidth} links"
     report = {"machine": machine(), "cluster": shape, "calibration": calibration, "cases": cases}
     _print(report)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.json, report)
     return 0
 
 

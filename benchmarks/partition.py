@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, read_results
 
 from sparsecomm.errors import SparseCommError
 from sparsecomm.io.matrix import read_matrix
@@ -30,7 +31,6 @@ from sparsecomm.partition.request import Request
 from sparsecomm.table import distinct
 from sparsecomm.topology import Topology
 
-Json = dict[str, Any]
 TRIED = ("block", "nnz", "rcm", "streaming", "twins", "metis", "kaminpar")  # what `auto` tries by itself
 AUTO = ("auto", "auto/network")  # judged by time, and by rows of the cover
 OTHERS = ("random", "metis/flat", "metis-vol", "mtkahypar", "mtkahypar-graph", "mtkahypar-map")
@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write everything here; a file that exists is gone on with")
     args = parser.parse_args()
     real = sorted(str(path) for path in args.data.glob("*.*")) if args.data.is_dir() else []
-    cases = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
+    cases = read_results(args.json, {"cases": []})["cases"]
     done = {(case["matrix"], case["topology"], case["method"]) for case in cases}
     with Child.kept():
         for spec in args.matrices or [*real, *GENERATED]:

@@ -17,17 +17,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from _cluster import COMMAND, cluster, one_node
 from _machine import machine, machine_text
+from _results import Json, words, write_results
 
 from sparsecomm.apps.source import load_source, save_source
 from sparsecomm.launch.cluster.names import parse_bandwidth
 from sparsecomm.launch.world import env_size
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "matrices"
 REAL: Final = ("ego-twitter.npz", "soc-slashdot0902.npz", "email-enron.npz")
@@ -57,8 +56,7 @@ def main() -> int:
             run(sys.executable, __file__, *sys.argv[1:], *hidden)
         found = json.loads(results.read_text())
     _report(args, found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(args.json, found)
     return 0
 
 
@@ -69,9 +67,6 @@ def _place(args: argparse.Namespace) -> AbstractContextManager[Callable[..., Non
 
 
 def _arguments() -> argparse.Namespace:
-    def words(text: str) -> list[str]:
-        return [word for word in text.split(",") if word]
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
     parser.add_argument("--matrices", type=words, default=[str(DATA / name) for name in REAL], help="by commas")

@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 from _cluster import COMMAND, LIMIT_S, cluster
 from _machine import machine, machine_text
+from _results import Json, words, write_results
 from _turns import WARM_UPS, alone, stop
 from peers import DATA, REAL
 
@@ -31,8 +32,6 @@ from sparsecomm.launch.cluster.names import SUBNET, Cluster, parse_bandwidth
 from sparsecomm.launch.cluster.state import State
 from sparsecomm.launch.world import env_size
 from sparsecomm.topology import Topology
-
-Json = dict[str, Any]
 
 NAME: Final = "petsc"
 JOB: Final = Path(__file__).parent / "_petsc_job.py"
@@ -62,15 +61,11 @@ def main() -> int:
                 _report_setting(args, facts)
             _report(case)
             cases.append(case)
-            if args.json:
-                args.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=1) + "\n")
+            write_results(args.json, {"machine": facts, "cases": cases})
     return 0
 
 
 def _arguments() -> argparse.Namespace:
-    def words(text: str) -> list[str]:
-        return text.split(",")
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
     parser.add_argument("--matrices", type=words, default=[str(DATA / name) for name in REAL], help="by commas")

@@ -20,11 +20,10 @@ from typing import Any, Final
 
 import numpy as np
 from _machine import machine, machine_text
+from _results import Json, words, write_results
 
 from sparsecomm.apps.sdnn.network import CLIP
 from sparsecomm.apps.sdnn.problem import Problem, SdnnOptions, open_problem
-
-Json = dict[str, Any]
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "sparse_dnn"
 TRUTH: Final = DATA / "neuron1024-l120-categories_subset.mtx"
@@ -50,15 +49,11 @@ def main() -> int:
     results = [_measure(case, wanted, args) for case in args.cases]
     facts = machine() | {"python-graphblas": _graphblas_version()}
     _report(facts, results)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": facts, "cases": results}, indent=1) + "\n")
+    write_results(args.json, {"machine": facts, "cases": results})
     return 0
 
 
 def _arguments() -> argparse.Namespace:
-    def words(text: str) -> list[str]:
-        return text.split(",")
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
     parser.add_argument("--cases", type=words, default=["official", "radixnet:4096"], help=", ".join(CASES))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from _machine import machine, machine_text
+from _results import words
 
 from sparsecomm.apps.source import load_source, save_source
 from sparsecomm.launch.start import ENVIRONMENT, find_mpiexec
@@ -44,9 +45,6 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    def words(text: str) -> list[str]:
-        return text.split(",")
-
     def numbers(text: str) -> list[int]:
         return [int(word) for word in words(text)]
 

@@ -51,7 +51,7 @@ def show_spmm(report: Json) -> None:
     if report["calibration"] is None:
         console.print(
             f"predicted times are for the machine that topology {report['topology']['name']} describes; "
-            "measured times are of this machine"
+            "measured times are of this machine (--calibration predicts it; see `sparsecomm calibrate`)"
         )
     console.print("executed rows, bytes and messages of every level equal the plan")
     if report["verified"] is not None:

@@ -19,7 +19,7 @@ def show_what_if(report: Json) -> None:
     out.print(_table(cases))
     out.print("wins: " + ", ".join(f"{name} {count}" for name, count in report["wins"].items()))
     for name, reason in _left_out(cases).items():
-        out.print(f"{name} not counted everywhere: {reason}; ask for it with -s {name}")
+        out.print(f"{name} not counted everywhere: {reason}")
     out.print("predicted times are of models of these machines; see docs/concepts.md")
 
 

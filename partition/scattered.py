@@ -54,7 +54,9 @@ def _read_ranks(path: Path) -> IntRank:
             ranks = np.load(path, allow_pickle=False)
         else:
             ranks = np.array(path.read_text().split(), dtype=np.int64)
-    except (OSError, ValueError, OverflowError, EOFError) as err:
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror or err}; give a file of one rank per row") from err
+    except (ValueError, OverflowError, EOFError) as err:
         raise InputError(f"{path} is no list of ranks: {err}; give one whole number per row") from err
     if ranks.ndim != 1 or ranks.dtype.kind not in "iu":
         raise InputError(f"{path} holds {ranks.dtype} of shape {ranks.shape}; give one whole number per row")

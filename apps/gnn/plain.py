@@ -57,6 +57,15 @@ def read_plain(path: Path, seed: int) -> Dataset:
     )
 
 
+def is_matrix(path: Path) -> bool:
+    """Say whether an .npz is a matrix as `scipy.sparse.save_npz` writes it: edges alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "format.npy" in archive.namelist()
+    except _BROKEN:
+        return False
+
+
 def read_edge_list(path: Path, seed: int) -> Dataset:
     """Read an edge list (any matrix file) and, beside it, `STEM.features.npy`, `STEM.labels.npy`, `STEM.train.npy` ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparsecomm.apps.gnn.dataset import Dataset
 from sparsecomm.apps.gnn.ogb import is_ogb, read_ogb
-from sparsecomm.apps.gnn.plain import read_edge_list, read_plain
+from sparsecomm.apps.gnn.plain import is_matrix, read_edge_list, read_plain
 from sparsecomm.apps.gnn.planetoid import is_planetoid, read_planetoid
 from sparsecomm.errors import InputError
 
@@ -45,7 +45,7 @@ def _reader(path: Path) -> Callable[[Path, int], Dataset]:
             f"no such file, and no {path.parent / f'ind.{path.name}.graph'}; "
             f"{_give(path.parent, there) if there else 'give DIR/cora, a folder, FILE.npz or an edge list'}"
         )
-    return read_plain if path.suffix == ".npz" else read_edge_list
+    return read_plain if path.suffix == ".npz" and not is_matrix(path) else read_edge_list
 
 
 def _folder_reader(path: Path) -> Callable[[Path, int], Dataset]:

@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     asked = _ask(args)
     spec = make_spec(asked)
+    if spec.cores_per_rank is None and spec.scheduler != "none":
+        print("sparsecomm: every rank gets 1 core, the preset knows no nodes; give --cores-per-rank", file=sys.stderr)
     if args.output is not None:
         return _write(asked, spec, args.output)
     words = _command(args, spec)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, save_npz
 
 from sparsecomm.apps.gnn.dataset import draw_splits, make_dataset
 from sparsecomm.apps.gnn.read import read_dataset
@@ -121,6 +121,9 @@ def test_broken_arrays_are_refused(data_dir: Any, tmp_path: Path) -> None:
             read_dataset(str(path))
     np.savez(path, y=arrays["y"])
     with pytest.raises(InputError, match="lacks adj_indptr"):
+        read_dataset(str(path))
+    save_npz(path, csr_array(np.eye(3)))
+    with pytest.raises(InputError, match=r"needs x\.features\.npy beside it"):
         read_dataset(str(path))
     path.write_bytes(b"PK")
     with pytest.raises(InputError, match=r"not a sound \.npz"):

@@ -261,7 +261,7 @@ def test_given_refused(text: str, says: str, tmp_path: Path) -> None:
 
 
 def test_given_file_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no list of ranks"):
+    with pytest.raises(InputError, match="none cannot be read: No such file"):
         partition_rows(MATRICES["mesh"], Topology.parse("uniform:2x2"), f"given:{tmp_path / 'none'}")
 
 
