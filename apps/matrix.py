@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +13,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.blocks import Blocks
+from sparsecomm.apps.exchanges import Exchanges
+from sparsecomm.apps.host_product import HostProduct, wrong_chunks
+from sparsecomm.apps.part import Way
 from sparsecomm.apps.row_planner import RowPlanner
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
@@ -22,12 +29,9 @@ from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
 from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
-from sparsecomm.kernels import Block
 from sparsecomm.layout import Layouts
-from sparsecomm.plan import RankPlan
 from sparsecomm.plan_cache import PlanCache
 from sparsecomm.product import RankProduct
-from sparsecomm.profile import products
 from sparsecomm.topology import Topology
 
 if TYPE_CHECKING:
@@ -54,6 +58,9 @@ class DistMatrix:
         wire_dtype: what rows are rounded to on their way, one for all levels or one for each, see `Exchange`; None
             sends them as they are.
         rounds: post messages in rounds in which no rank sends or receives twice; see `Exchange`.
+        chunks: of columns that products of host memory are cut into: ghosts of some are multiplied while those of
+            others travel. As many messages for each; no bit of a result depends on it, but for rows that travel as
+            `int8`, whose scale is then that of a chunk.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -70,13 +77,15 @@ class DistMatrix:
         *,
         wire_dtype: WireDtype = None,
         rounds: bool = False,
+        chunks: int = 1,
     ) -> None:
         self.transport = open_transport(comm)
-        self.transport.agree(_misfit(rows, product.layouts, topology, self.transport))
+        self.transport.agree(_misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire, self._rounds = wire_dtype, rounds
-        self._exchanges: dict[tuple[str, int, np.dtype[Any]], Exchange] = {}
+        self._wire, self._chunks = wire_dtype, chunks
+        self._exchanges = Exchanges(product, topology, self.transport, wire_dtype, rounds)
+        self._host = HostProduct(self._exchanges, rows.dtype)
         self._on_device: DeviceProduct | None = None
         self._closed = False
 
@@ -161,10 +170,8 @@ class DistMatrix:
     @property
     def executed(self) -> Executed:
         """What this rank's exchanges have sent, received and copied since they were made."""
-        empty = np.zeros(self.topology.num_levels, dtype=np.int64)
-        total = Executed(*[empty] * len(Executed.__dataclass_fields__))
-        made = [*self._exchanges.values(), *(self._on_device.exchanges if self._on_device else [])]
-        return sum((exchange.executed for exchange in made), total)
+        on_device = self._on_device.exchanges if self._on_device else []
+        return sum((exchange.executed for exchange in on_device), self._exchanges.executed)
 
     def __matmul__(self, x: Dense) -> Dense:
         """Return this rank's rows of A @ X.
@@ -175,15 +182,43 @@ class DistMatrix:
 
         Note: Collective over comm.
         """
-        return self._multiply(x, ("gather", "scatter"), self._blocks.all)
+        return self._multiply(x, self._forward)
 
     def multiply_transposed(self, y: Dense) -> Dense:
         """Return this rank's rows of A.T @ Y; see `T`.
 
         Note: Collective over comm.
         """
-        own, in_, out, via = (block.transposed() for block in self._blocks.all)
-        return self._multiply(y, ("scatter", "gather"), (own, out, in_, via))
+        return self._multiply(y, self._reverse)
+
+    def products(self, xs: Iterable[Dense], *, transposed: bool = False) -> Iterator[Dense]:
+        """Yield this rank's rows of A @ X for several X, in their order.
+
+        While one is multiplied, ghosts of the next one and sums of the one before are on their way, in three sets of
+        buffers. Each result is that of `A @ X`, bit for bit.
+
+        Args:
+            xs: what `@` takes, in host memory; each is read before the product of the one before is yielded, and must
+                not change before its own is.
+            transposed: multiply with A.T.
+
+        Raises:
+            InputError: an X has other rows, or lies on a GPU.
+
+        Note: Collective over comm, every step.
+        """
+        way, vectors = self._reverse if transposed else self._forward, deque[bool]()
+
+        def blocks() -> Iterator[Dense]:
+            for x in xs:
+                if on_device(x):
+                    raise InputError("products() interleaves blocks of host memory; on a GPU multiply one at a time")
+                vectors.append(x.ndim == 1)
+                yield self._checked(x, way)
+
+        with closing(self._host.products(blocks(), way)) as found:
+            for y in found:
+                yield y[:, 0] if vectors.popleft() else y
 
     def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
         """Return (num_own_cols, width) memory for X that `A @ X` reads without a copy; uninitialised."""
@@ -192,10 +227,10 @@ class DistMatrix:
     def own_buffer(self, plan: str, width: int, dtype: np.dtype[Any]) -> Dense:
         """Return the memory that the exchange of `plan` (`gather` or `scatter`) starts from without a copy."""
         self.check_open()
-        part: RankPlan = getattr(self.product, plan)
-        if not part.stages:
+        part = self._exchanges.plan(plan)
+        if not part.stages or self._chunks > 1:
             return np.empty((part.num_own, width), dtype=dtype)
-        return self._exchange(plan, width, dtype).own_buffer()
+        return self.exchange(plan, width, dtype).own_buffer()
 
     def update_values(self, data: Dense) -> None:
         """Replace the values of this rank's nonzeros; the structure stays.
@@ -251,7 +286,8 @@ class DistMatrix:
 
         Note: Collective over comm.
         """
-        return self._exchange(plan, width, dtype)
+        self.check_open()
+        return self._exchanges.get(plan, width, dtype)
 
     def as_linear_operator(self) -> LinearOperator:
         """Return an operator on whole vectors, the same on every rank, for scipy's solvers; see `linear_operator`."""
@@ -267,8 +303,7 @@ class DistMatrix:
         if self._closed:
             return
         self._closed = True
-        for exchange in self._exchanges.values():
-            exchange.close()
+        self._exchanges.close()
         if self._on_device is not None:
             self._on_device.close()
         self._blocks.close()
@@ -283,72 +318,36 @@ class DistMatrix:
         if self._closed:
             raise RuntimeError("this DistMatrix is closed")
 
-    def _exchange(self, plan: str, width: int, dtype: np.dtype[Any]) -> Exchange:
-        self.check_open()
-        key = (plan, width, dtype)
-        if key not in self._exchanges:
-            part: RankPlan = getattr(self.product, plan)
-            self._exchanges[key] = Exchange(
-                part,
-                self.transport,
-                width,
-                dtype,
-                wire_dtype=self._wire,
-                num_levels=self.topology.num_levels,
-                rounds=self._rounds,
-                name=plan,
-                topology=self.topology,
+    @cached_property
+    def _forward(self) -> Way:
+        return Way("gather", "scatter", *self._blocks.all, self._blocks.any_via)
+
+    @cached_property
+    def _reverse(self) -> Way:
+        own, in_, out, via = (block.transposed() for block in self._blocks.all)
+        return Way("scatter", "gather", own, out, in_, via, self._blocks.any_via)
+
+    def _multiply(self, x: Dense, way: Way) -> Dense:
+        block = self._checked(x, way)
+        if on_device(x):
+            y: Dense = self._device_product().multiply(
+                block, (way.gather, way.scatter), (way.own, way.in_, way.out, way.via)
             )
-        return self._exchanges[key]
+        else:
+            y = self._host.multiply(block, way, self._chunks)
+        return y[:, 0] if x.ndim == 1 else y
 
-    def _multiply(self, x: Dense, plans: tuple[str, str], blocks: tuple[Block, Block, Block, Block]) -> Dense:
-        """Multiply with the blocks (own, in, out, via), ghosts of X by `plans[0]`, partial rows of Y by `plans[1]`.
+    def _checked(self, x: Dense, way: Way) -> Dense:
+        """Return X as a block of columns.
 
-        What others wait for comes first: ghosts are asked for, partial rows made and sent, and the own block, the
-        largest, is multiplied while both are on their way.
+        Raises:
+            InputError: it does not have this rank's rows.
         """
         self.check_open()
-        gather: RankPlan = getattr(self.product, plans[0])
-        if x.ndim not in (1, 2) or x.shape[0] != gather.num_own:
-            raise InputError(f"rank {gather.rank} owns {gather.num_own} rows of X, not an array of shape {x.shape}")
-        vector = x.ndim == 1
-        x = x[:, None] if vector else x
-        y = self._device_product().multiply(x, plans, blocks) if on_device(x) else self._on_host(x, plans, blocks)
-        return y[:, 0] if vector else y
-
-    def _on_host(self, x: Dense, plans: tuple[str, str], blocks: tuple[Block, Block, Block, Block]) -> Dense:
-        gather, scatter = (getattr(self.product, plan) for plan in plans)
-        x = np.ascontiguousarray(x)
-        own, in_, out, via = blocks
-        dtype = np.result_type(self.dtype, x.dtype)
-        y = np.empty((scatter.num_own, x.shape[1]), dtype=dtype)
-        fetch_from = self._exchange(plans[0], x.shape[1], x.dtype) if gather.stages else None
-        fetch = fetch_from.start(x, in_place=True) if fetch_from else None
-        send = self._exchange(plans[1], x.shape[1], dtype) if scatter.stages else None
-        partials = send.partials_buffer() if send else np.empty((0, x.shape[1]), dtype=dtype)
-        spans = products()
-        with spans.product("out"):
-            out.multiply(x, partials)
-        # Partial rows that need ghosts of X must wait for them; any rank's via block makes all ranks wait.
-        early = send.start_reverse(partials) if send and not self._blocks.any_via else None
-        for _ in spans.chunks("own", own.multiply_in_chunks(x, y)):
-            for pending in (fetch, early):
-                if pending is not None:
-                    pending.progress()
-        if fetch_from and fetch:
-            ghosts, places = fetch.wait(meanwhile=[early] if early else []), fetch_from.ghost_places()
-            if places is not None:
-                in_, via = (block.placed(places, len(ghosts)) for block in (in_, via))
-            with spans.product("in"):
-                in_.multiply(ghosts, y, accumulate=True)
-            with spans.product("via"):
-                via.multiply(ghosts, partials, accumulate=True)
-            fetch.release()
-        if send is not None:
-            (early or send.start_reverse(partials)).wait(y)
-        if fetch:
-            fetch.settle()  # the caller may change x
-        return y
+        plan = self._exchanges.plan(way.gather)
+        if x.ndim not in (1, 2) or x.shape[0] != plan.num_own:
+            raise InputError(f"rank {plan.rank} owns {plan.num_own} rows of X, not an array of shape {x.shape}")
+        return x[:, None] if x.ndim == 1 else x
 
     def _device_product(self) -> DeviceProduct:
         if self._on_device is None:

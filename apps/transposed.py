@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,15 @@ class TransposedMatrix:
         if self._conjugate:
             return np.conj(self._matrix.multiply_transposed(np.conj(y)))
         return self._matrix.multiply_transposed(y)
+
+    def products(self, ys: Iterable[Dense]) -> Iterator[Dense]:
+        """Yield this rank's rows of A.T @ Y (or A.H @ Y) for several Y; see `DistMatrix.products`.
+
+        Note: Collective over comm, every step.
+        """
+        if not self._conjugate:
+            return self._matrix.products(ys, transposed=True)
+        return map(np.conj, self._matrix.products(map(np.conj, ys), transposed=True))
 
     def empty(self, width: int, dtype: npt.DTypeLike | None = None) -> Dense:
         """Return (num_own_rows, width) memory for Y that `A.T @ Y` reads without a copy; uninitialised."""

@@ -133,7 +133,8 @@ def _ours(
     x[...] = 0
     _ = matrix @ x
     done = matrix.executed
-    exchanges = {plan: e for (plan, _, _), e in matrix._exchanges.items()}
+    dtype, plans = share.rows.dtype, [plan for plan in ("gather", "scatter") if getattr(product, plan).stages]
+    exchanges = {plan: matrix.exchange(plan, width, dtype) for plan in plans}
 
     def move() -> None:
         gather, scatter = exchanges.get("gather"), exchanges.get("scatter")

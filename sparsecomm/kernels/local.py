@@ -117,4 +117,4 @@ class Block:
     def _cuts(self, width: int) -> list[int]:
         """Return where to cut the rows so that every chunk has about the same nonzeros."""
         chunks = max(1, min(self.shape[0], self.nnz * width // (CHUNK_WORK * self._threads)))
-        return cut_rows(self._indptr, chunks)
+        return cut_rows(self._indptr, chunks) if chunks > 1 else [0, self.shape[0]]

@@ -49,7 +49,11 @@ def _add_product(indptr: Indices, indices: Indices, data: Dense, x: Dense, out: 
     `indptr` may be part of one that is longer: it holds places in `indices` and `data`.
     """
     fits = out.dtype == np.result_type(data, x) and out.dtype.char in _COMPILED
-    if not (fits and out.flags.c_contiguous):
+    if fits and not out.flags.c_contiguous:  # some columns: what is there is added to, not its sums, for the same bits
+        block = np.ascontiguousarray(out)
+        _add_product(indptr, indices, data, x, block)
+        out[...] = block
+    elif not fits:
         begin, end = indptr[0], indptr[-1]
         parts = (data[begin:end], indices[begin:end], indptr - begin)
         out += csr_array(parts, shape=(out.shape[0], x.shape[0])) @ x
