@@ -1,19 +1,21 @@
 """The compiled loops of matrices in slices, a row in each lane of a vector register; imported where they run.
 
-`write_loop` and `splat` come from another file, whose date numba does not look at: touch this one when they change.
+What they are written with comes from another file, whose date numba does not look at: touch this one when that changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
-from sparsecomm.kernels.loops import splat, write_loop
+from sparsecomm.kernels import frame as word
+from sparsecomm.kernels.frame_reader import array_at
+from sparsecomm.kernels.loops import ENTRY
+from sparsecomm.kernels.tile import splat, write_loop
 
 _BYTE: Final = ir.IntType(8)
 _INT: Final = ir.IntType(64)
@@ -93,21 +95,25 @@ class _Lanes:
 
 
 @cache
-def slice_rows(uniform: bool) -> Callable[..., None]:
+def slice_rows(uniform: bool, entry: str, index: str, lanes: int) -> Any:
     """Return the loop that multiplies slices `first` to `last` of a `Sliced` matrix with a vector, both flat.
 
-    The result is added to `out` where `keep`. All values are the first of `data` if `uniform`.
+    It takes the addresses of a frame and of a part's line. The result is added to `out` where `keep`. All values are
+    the first of them if `uniform`.
     """
 
-    @njit(nogil=True, cache=True)
-    def loop(
-        starts: Any, full: Any, data: Any, indices: Any, lengths: Any, rows: Any, x: Any, out: Any, first: int,
-        last: int, keep: bool,
-    ) -> None:  # fmt: skip
-        lanes = rows.size // full.size
-        for number in range(first, last):
+    @cfunc(ENTRY, cache=True)
+    def loop(frame: int, line: int) -> None:
+        words: Any = array_at(frame, word.SIZE, "q")  # type: ignore[call-arg]
+        part: Any = array_at(line, word.LINE, "q")
+        starts, full = array_at(words[word.STARTS], 0, "q"), array_at(words[word.FULL], 0, "q")
+        data, indices = array_at(words[word.VALUES], 0, entry), array_at(words[word.INDICES], 0, index)
+        lengths, rows = array_at(words[word.LENGTHS], 0, "i"), array_at(words[word.ROWS], 0, "i")
+        x, out = array_at(words[word.X], 0, entry), array_at(words[word.OUT], 0, entry)
+        keep = words[word.KEEP] != 0
+        for number in range(part[word.FIRST], part[word.LAST]):
             steps = (starts[number + 1] - starts[number]) // lanes
-            _slice(  # type: ignore[call-arg]
+            _slice(
                 data, indices, lengths, rows, starts[number], number * lanes, full[number], steps, x, out, keep, uniform
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -10,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sparsecomm.kernels.threads import run_parts
+from sparsecomm.kernels import frame
+from sparsecomm.kernels.compiling import one_process
+from sparsecomm.kernels.walk import Walk
 
 Dense = npt.NDArray[Any]
 
@@ -43,9 +44,7 @@ class Sliced:
         return vector_unit()[0] == _REGISTER_BYTES and max(matrix.shape) < 2**31
 
     def __init__(self, matrix: csr_array[Any], uniform: bool = False) -> None:
-        from sparsecomm.kernels.slice_loops import slice_rows
-
-        self._loop = slice_rows(uniform)
+        self._uniform, self._walks = uniform, dict[int, Walk]()
         self._lanes, rows = _REGISTER_BYTES // matrix.dtype.itemsize, matrix.shape[0]
         for window in _WINDOWS:
             self._sort_rows(np.diff(matrix.indptr), window)
@@ -82,11 +81,19 @@ class Sliced:
 
     def multiply(self, x: Dense, out: Dense, threads: int, *, keep: bool = False) -> None:
         """Compute `out = matrix @ x`, or add to `out`; both are vectors."""
-        arrays = (self._starts, self._full, self._data, self._indices, self._lengths, self._rows, x, out)
-        loop = self._loop
-        if threads == 1:
-            loop(*arrays, 0, self._full.size, keep)
-            return
+        walk = self._walks.get(threads)
+        if walk is None:
+            with one_process():
+                walk = self._walks[threads] = self._walk(threads)
+        walk.run(x, out, keep)
+
+    def _walk(self, threads: int) -> Walk:
+        from sparsecomm.kernels.slice_loops import slice_rows
+
         inner = np.searchsorted(self._starts, np.linspace(0, self._starts[-1], _PARTS * threads + 1)[1:-1])
-        cuts = [0, *inner.tolist(), self._full.size]
-        run_parts([partial(loop, *arrays, *cut, keep) for cut in pairwise(cuts)], threads)
+        cuts = [0, *inner.tolist(), self._full.size] if threads > 1 else [0, self._full.size]
+        loop = slice_rows(self._uniform, self._data.dtype.char, self._indices.dtype.char, self._lanes)
+        walk = Walk([(loop, cut) for cut in pairwise(cuts)], threads)
+        walk.hold({frame.STARTS: self._starts, frame.INDICES: self._indices, frame.VALUES: self._data})
+        walk.hold({frame.FULL: self._full, frame.LENGTHS: self._lengths, frame.ROWS: self._rows})
+        return walk

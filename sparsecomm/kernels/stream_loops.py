@@ -5,17 +5,19 @@ What it is written with comes from another file, whose date numba does not look 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
+from sparsecomm.kernels import frame as word
 from sparsecomm.kernels.form import Form
-from sparsecomm.kernels.loops import Nonzeros, Tile, gather_rows, rows_of, tile_of, write_loop
+from sparsecomm.kernels.frame_reader import array_at, block_at
+from sparsecomm.kernels.loops import ENTRY, gather_tile
+from sparsecomm.kernels.tile import Nonzeros, Tile, rows_of, tile_of, write_loop
 
 _INT: Final = ir.IntType(64)
 _FLAG: Final = ir.IntType(32)
@@ -138,7 +140,7 @@ def _stream(
 
 
 @cache
-def stream_rows(form: Form, shifted: bool, past: bool) -> Callable[..., None]:
+def stream_rows(form: Form, entry: str, index: str, shifted: bool, past: bool) -> Any:
     """Return the loop of `gather_rows` for results whose rows follow each other and are whole vectors in one tile.
 
     Lines that go past the caches are not read before they are overwritten, and what is still needed stays in the
@@ -146,20 +148,24 @@ def stream_rows(form: Form, shifted: bool, past: bool) -> Callable[..., None]:
     Products and sums are those of `gather_rows`.
     """
     lanes, vectors, _, _, prefetch, _, fused, uniform = form
-    head = gather_rows(form)
 
-    @njit(nogil=True, cache=True)
-    def loop(
-        indptr: Any, indices: Any, data: Any, x: Any, out: Any, first: int, last: int, left: int, tiles: int, rest: int,
-        keep: bool, ahead: int, row_bias: Any, column_bias: Any, lower: Any, upper: Any,
-    ) -> None:  # fmt: skip
+    @cfunc(ENTRY, cache=True)
+    def loop(frame: int, line: int) -> None:
+        words: Any = array_at(frame, word.SIZE, "q")  # type: ignore[call-arg]
+        part: Any = array_at(line, word.LINE, "q")
+        indptr = array_at(words[word.STARTS], 0, index)
+        indices = array_at(words[word.INDICES], words[word.NONZEROS], index)
+        data = array_at(words[word.VALUES], words[word.NONZEROS], entry)
+        x = block_at(words[word.X], words[word.X_STRIDE], entry)
+        out = block_at(words[word.OUT], words[word.OUT_STRIDE], entry)
+        first, last, ahead = part[word.FIRST], part[word.LAST], words[word.AHEAD]
         if first < last:
-            head(
-                indptr, indices, data, x, out, first, first + 1, left, tiles, rest, keep, ahead, row_bias, column_bias,
-                lower, upper,
+            gather_tile(
+                data, indices, indptr[first], indptr[first + 1], x, out, first, 0, False, 0, ahead, lanes, vectors,
+                False, prefetch, fused, uniform,
             )  # fmt: skip
         if first + 1 < last:
-            _stream(  # type: ignore[call-arg]
+            _stream(
                 data, indices, first + 1, last, x, out, indptr, ahead, lanes, vectors, prefetch, fused, uniform,
                 shifted, past,
             )  # fmt: skip

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
+from sparsecomm.kernels.compiling import compile_alone
 from sparsecomm.kernels.threads import num_threads, run_parts
-from sparsecomm.kernels.tiled import compile_alone, useful_threads
+from sparsecomm.kernels.tiled import useful_threads
 
 Dense = npt.NDArray[Any]
 Bits = npt.NDArray[np.uint8]
@@ -128,7 +129,7 @@ class Structured:
 
     def _run(self, x: Dense, out: Dense, threads: int) -> None:
         from sparsecomm.kernels.form import Form
-        from sparsecomm.kernels.loops import structured_rows
+        from sparsecomm.kernels.structured_loops import structured_rows
 
         form = Form.of(x.shape[1], x.itemsize)
         group = _SHARED if self.v else self.m

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -14,40 +11,38 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sparsecomm.kernels.cache import cache_folder
+from sparsecomm.kernels import frame
+from sparsecomm.kernels.compiling import compile_alone, one_process
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.kernels.plain import Plain
 from sparsecomm.kernels.sliced import Sliced
 from sparsecomm.kernels.threads import num_threads, run_parts
 from sparsecomm.kernels.tuning import TUNED_WORK, Setting, choose_setting
+from sparsecomm.kernels.walk import Walk
 
 Dense = npt.NDArray[Any]
 Indices = npt.NDArray[np.int32 | np.int64]
 
 DTYPES: Final = frozenset("fd")
-# Nanoseconds that every thread must have to do: waking it takes 10 us, on a virtual machine more than 100.
-_THREAD_NS: Final = 200_000
+# Nanoseconds that every thread must have to do: handing parts to one that is awake takes about one, waking it ten.
+_THREAD_NS: Final = 20_000
 # What a nonzero takes on one thread, about: with one column, and for every one more.
 _NONZERO_NS, _COLUMN_NS = 0.3, 0.08
-# Products with one vector after which slices are made: making them takes about as long.
+# Products with one vector after which slices are made: making them takes about as long, of few nonzeros longer.
 _VECTORS: Final = 20
+_VECTORS_OF_FEW: Final = 500
 # Parts for each thread, so that one that was held up leaves some to others.
 _PARTS: Final = 4
 _UNTUNED: Final = Setting(lines=True)
-# Nonzeros that scipy multiplies with a vector before anything else is decided.
+# Nonzeros that scipy multiplies with a vector until it has done so often.
 _FEW_NONZEROS: Final = 1 << 12
 _FEW: Final = 256  # values that tell most matrices whose values differ
 _LINE_BYTES: Final = 64
-_NO_FINISH: Final = {
-    char: (np.empty(0, char), np.empty(0, char), np.dtype(char).type(-np.inf), np.dtype(char).type(np.inf))
-    for char in DTYPES
-}
 
 
-class _Walk(NamedTuple):
-    """What a product of some rows and some width is made of: loops, and the tiles and rows of each."""
+class _Scattering(NamedTuple):
+    """What a transposed product of some width is made of: loops, and the tiles and rows of each."""
 
-    indptr: Indices
     threads: int
     parts: tuple[tuple[Callable[..., None], tuple[int, int, int, int, int]], ...]
 
@@ -65,17 +60,21 @@ class Tiled:
 
     def __init__(self, matrix: csr_array[Any], threads: int | None = None, *, fused: bool = False) -> None:
         self.threads, self._fused, self._uniform = threads or num_threads(), fused, False
-        self._walks: dict[tuple[Any, ...], _Walk] = {}
+        self._walks: dict[tuple[Any, ...], Walk] = {}
+        self._scatterings: dict[tuple[Any, ...], _Scattering] = {}
         self._settings: dict[int, Setting] = {}
         self.update(matrix)
 
     def update(self, matrix: csr_array[Any]) -> None:
         """Take a matrix of the same structure with other values."""
         self.matrix, self.nnz, self.dtype, self.num_rows = matrix, int(matrix.nnz), matrix.dtype, matrix.shape[0]
-        self._nonzeros, self._plain = (matrix.indices, matrix.data), Plain(matrix)
+        indices = np.ascontiguousarray(matrix.indices, matrix.indptr.dtype)
+        self._nonzeros, self._plain = (indices, np.ascontiguousarray(matrix.data)), Plain(matrix)
         if self._uniform != is_uniform(matrix.data):
             self._uniform = not self._uniform
             self._walks.clear()
+        for walk in self._walks.values():
+            walk.hold(dict(zip((frame.INDICES, frame.VALUES), self._nonzeros, strict=True)))
         self._slices: Sliced | None = None
         self._vectors = 0
 
@@ -113,24 +112,26 @@ class Tiled:
         shifted = setting.lines and _begins_within_lines(x)
         if not ((shifted or setting.streamed) and _is_of_lines(out)):
             setting = Setting(setting.ahead)
-        key = (first, last, x.shape[1], setting, shifted, epilogue is None, x.flags.num, out.flags.num, x.itemsize)
-        after = (keep, setting.ahead, *self._finish(epilogue, x, first, last))
+        key = (first, last, x.shape[1], setting, shifted, epilogue is None, x.itemsize)
         walk = self._walks.get(key)
         if walk is None:
-            walk = self._gather_walk(x, first, last, setting, shifted, epilogue is not None)
-            self._walks[key] = self._compiled(walk, (x, out), after)
-        self._run(walk, (x, out), after)
+            with one_process():
+                walk = self._walks[key] = self._gather_walk(x, first, last, setting, shifted, epilogue is not None)
+        if epilogue is None:
+            walk.run(x, out, keep)
+        else:
+            self._run_finished(walk, x, out, first, last, keep, epilogue)
 
     def _multiply_vector(self, x: Dense, out: Dense, first: int, last: int, keep: bool) -> None:
         """Multiply with one column: by slices, once the matrix has been used often enough to pay for making them."""
-        if self.nnz <= _FEW_NONZEROS:
-            self._plain.multiply(x, out, first, last, keep=keep)
-            return
         slices = self._made_slices() if last - first == self.num_rows else None
         if slices is not None and out.flags.c_contiguous and x.flags.c_contiguous:
             slices.multiply(x.reshape(-1), out.reshape(-1), useful_threads(self.nnz, 1, self.threads), keep=keep)
             return
         plain, indptr = self._plain, self.matrix.indptr[first : last + 1]
+        if self.nnz <= _FEW_NONZEROS:
+            plain.multiply(x, out, first, last, keep=keep)
+            return
         threads = useful_threads(int(indptr[-1] - indptr[0]), 1, self.threads)
         cuts = cut_rows(indptr, threads * _PARTS) if threads > 1 else [0, last - first]
         run_parts(
@@ -138,9 +139,11 @@ class Tiled:
         )
 
     def _made_slices(self) -> Sliced | None:
-        self._vectors += 1
-        if self._slices is None and self._vectors > _VECTORS and Sliced.suits(self.matrix):
-            self._slices = Sliced(self.matrix, self._uniform)
+        if self._slices is None:
+            self._vectors += 1
+            enough = _VECTORS_OF_FEW if self.nnz <= _FEW_NONZEROS else _VECTORS
+            if self._vectors > enough and Sliced.suits(self.matrix):
+                self._slices = Sliced(self.matrix, self._uniform)
         return self._slices
 
     def _best_setting(self, x: Dense) -> Setting:
@@ -161,39 +164,31 @@ class Tiled:
         """Compute `out = matrix.T @ x` without building the transposed matrix; threads share the columns of X."""
         out[...] = 0
         if out.size:
-            key = ("transposed", x.shape[1], x.flags.num, out.flags.num, x.itemsize)
-            walk = self._walks.get(key)
-            if walk is None:
-                walk = self._walks[key] = self._compiled(self._scatter_walk(x), (x, out), ())
-            self._run(walk, (x, out), ())
+            key = (x.shape[1], x.flags.num, out.flags.num, x.itemsize)
+            found = self._scatterings.get(key)
+            if found is None:
+                found = self._scatterings[key] = self._scattering(x)
+                for loop, places in found.parts:
+                    compile_alone(loop, (self.matrix.indptr, *self._nonzeros, x, out, *places))
+            arrays = (self.matrix.indptr, *self._nonzeros, x, out)
+            run_parts([partial(loop, *arrays, *places) for loop, places in found.parts], found.threads)
 
-    def _compiled(self, walk: _Walk, blocks: tuple[Dense, Dense], after: tuple[Any, ...]) -> _Walk:
-        """Compile the loops of a walk for these blocks, and return it."""
-        for loop, places in walk.parts:
-            compile_alone(loop, (walk.indptr, *self._nonzeros, *blocks, *places, *after))
-        return walk
-
-    def _run(self, walk: _Walk, blocks: tuple[Dense, Dense], after: tuple[Any, ...]) -> None:
-        arrays = (walk.indptr, *self._nonzeros, *blocks)
-        if walk.threads == 1:
-            for loop, places in walk.parts:
-                loop(*arrays, *places, *after)
-        else:
-            run_parts([partial(loop, *arrays, *places, *after) for loop, places in walk.parts], walk.threads)
-
-    def _finish(self, epilogue: Epilogue | None, x: Dense, first: int, last: int) -> tuple[Any, ...]:
-        """Return the biases and bounds that the loops take."""
-        if epilogue is None:
-            return _NO_FINISH[x.dtype.char]
+    def _run_finished(
+        self, walk: Walk, x: Dense, out: Dense, first: int, last: int, keep: bool, epilogue: Epilogue
+    ) -> None:
+        """Run a walk whose loops apply biases and bounds."""
         row_bias, column_bias = epilogue.biases((self.matrix.shape[0], x.shape[1]), x.dtype)
-        return row_bias[first:last], column_bias, x.dtype.type(epilogue.lower), x.dtype.type(epilogue.upper)
+        biases = np.ascontiguousarray(row_bias[first:last]), np.ascontiguousarray(column_bias)
+        own = walk.frame.copy()
+        frame.set_finish(own, *biases, x.dtype.type([epilogue.lower, epilogue.upper]))
+        walk.run(x, out, keep, own)
 
-    def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, shifted: bool, finish: bool) -> _Walk:
+    def _gather_walk(self, x: Dense, first: int, last: int, setting: Setting, shifted: bool, finish: bool) -> Walk:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.loops import gather_rows
         from sparsecomm.kernels.stream_loops import stream_rows
 
-        indptr, width = self.matrix.indptr[first : last + 1], x.shape[1]
+        indptr, width = np.ascontiguousarray(self.matrix.indptr[first : last + 1]), x.shape[1]
         threads = useful_threads(int(indptr[-1] - indptr[0]), width, self.threads)
         rows, panel = [(0, last - first)], width
         if threads > 1 and _is_skewed(indptr, threads) and width >= 16 * threads:
@@ -210,14 +205,18 @@ class Tiled:
                 fused=self._fused,
                 uniform=self._uniform,
             )
+            kinds = x.dtype.char, indptr.dtype.char
             whole = setting.lines and columns == width
-            loop = stream_rows(form, shifted, setting.streamed) if whole else gather_rows(form)
+            loop = stream_rows(form, *kinds, shifted, setting.streamed) if whole else gather_rows(form, *kinds)
             parts += [(loop, (begin, end, left, *form.cut(columns))) for begin, end in rows]
-        return _Walk(indptr, threads, tuple(parts))
+        walk = Walk(parts, threads)
+        walk.hold(dict(zip((frame.STARTS, frame.INDICES, frame.VALUES), (indptr, *self._nonzeros), strict=True)))
+        walk.frame[[frame.NONZEROS, frame.AHEAD]] = self.nnz, setting.ahead
+        return walk
 
-    def _scatter_walk(self, x: Dense) -> _Walk:
+    def _scattering(self, x: Dense) -> _Scattering:
         from sparsecomm.kernels.form import Form
-        from sparsecomm.kernels.loops import scatter_rows
+        from sparsecomm.kernels.scatter_loops import scatter_rows
 
         rows, width = self.matrix.shape[0], x.shape[1]
         threads = min(useful_threads(self.nnz, width, self.threads), -(-width // 16))
@@ -225,7 +224,7 @@ class Tiled:
         for left, columns in _panels(width, _panel(width, threads)):
             form = Form.of(columns, x.itemsize)
             parts.append((scatter_rows(form), (0, rows, left, *form.cut(columns))))
-        return _Walk(self.matrix.indptr, threads, tuple(parts))
+        return _Scattering(threads, tuple(parts))
 
 
 def useful_threads(nnz: int, width: int, threads: int) -> int:
@@ -254,8 +253,8 @@ def _is_one_tile(width: int, itemsize: int) -> bool:
 
 def _begins_within_lines(x: Dense) -> bool:
     """Say whether all rows begin at the same byte of a cache line, not its first, and have at least two lines."""
-    begin = x.__array_interface__["data"][0] % _LINE_BYTES
-    return begin > 0 and x.strides[0] % _LINE_BYTES == 0 and x.shape[1] * x.itemsize >= 2 * _LINE_BYTES
+    long = x.shape[1] * x.itemsize >= 2 * _LINE_BYTES and x.strides[0] % _LINE_BYTES == 0
+    return long and frame.address(x) % _LINE_BYTES > 0
 
 
 def is_uniform(values: Dense) -> bool:
@@ -284,32 +283,3 @@ def _panel(width: int, threads: int) -> int:
 def _panels(width: int, panel: int) -> Iterator[tuple[int, int]]:
     """Yield the first column and the width of every panel."""
     return ((left, min(panel, width - left)) for left in range(0, width, panel))
-
-
-def compile_alone(loop: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """Compile a loop for these arguments while no other process of this machine compiles one.
-
-    The first process stores machine code; the others, which wait, load it.
-    """
-    from numba import typeof
-
-    types = tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
-    with _one_process():
-        loop.compile(types)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _one_process() -> Iterator[None]:
-    """Hold a lock of the user's cache folder; where there is none to be had, go on without."""
-    try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "compile.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)

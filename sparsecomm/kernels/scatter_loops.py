@@ -1,0 +1,66 @@
+"""The compiled loops of the transposed product, which scatter; imported where they run.
+
+What they are written with comes from another file, whose date numba does not look at: touch this one when that changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from numba import njit, types
+from numba.extending import intrinsic
+
+from sparsecomm.kernels.form import Form
+from sparsecomm.kernels.tile import Nonzeros, rows_of, tile_of
+
+
+@intrinsic(prefer_literal=True)
+def _scatter_tile(
+    typing: Any, data: Any, indices: Any, begin: Any, end: Any, x: Any, out: Any, row: Any, column: Any,
+    rest: Any, lanes: Any, vectors: Any, masked: Any,
+) -> Any:  # fmt: skip
+    """Add the row's nonzeros times a tile of `x[row]` to tiles of `out`, whose rows are the columns of the matrix."""
+
+    def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
+        kinds = signature.args
+        tile = tile_of(context, build, x, values[8], (lanes, vectors, masked))
+        source, target = (rows_of(context, build, kinds[at], values[at], values[7]) for at in (4, 5))
+        nonzeros, factors = Nonzeros(context, build, kinds, values), tile.load(source(values[6]))
+
+        def body(at: Any, nothing: list[Any]) -> list[Any]:
+            place = target(nonzeros.index(at))
+            tile.store(place, tile.add_product(tile.load(place), nonzeros.value(at), factors))
+            return nothing
+
+        nonzeros.loop([], body)
+        return context.get_dummy_value()
+
+    words = [types.int64] * 3
+    return types.void(data, indices, types.int64, types.int64, x, out, *words, lanes, vectors, masked), write
+
+
+@cache
+def scatter_rows(form: Form) -> Callable[..., None]:
+    """Return the loop `out[:, left:] += matrix[first:last].T @ x[first:last, left:]`.
+
+    The loop takes indptr, indices, data, x, out, first, last, left, tiles, rest; see `gather_rows`.
+    """
+    lanes, vectors, tail, masked, *_ = form
+    full, last_vectors = lanes * vectors, max(tail, 1)
+
+    @njit(nogil=True, cache=True)
+    def loop(
+        indptr: Any, indices: Any, data: Any, x: Any, out: Any, first: int, last: int, left: int, tiles: int, rest: int
+    ) -> None:
+        right = left + tiles * full
+        for row in range(first, last):
+            begin, end = indptr[row], indptr[row + 1]
+            for tile in range(tiles):
+                at = left + tile * full
+                _scatter_tile(data, indices, begin, end, x, out, row, at, 0, lanes, vectors, False)  # type: ignore[call-arg]
+            if tail:
+                _scatter_tile(data, indices, begin, end, x, out, row, right, rest, lanes, last_vectors, masked)  # type: ignore[call-arg]
+
+    return loop
