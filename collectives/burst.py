@@ -8,6 +8,7 @@ from operator import add
 from typing import Final
 
 from sparsecomm.collectives.buffers import BufferSet, Move
+from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Schedule
 from sparsecomm.collectives.transport.base import Arrival
 from sparsecomm.collectives.wire import RowFormat
@@ -54,6 +55,15 @@ class Burst:
             _by_level(still),
             [True] * len(came),
         )
+
+    def count(self, counter: Counter, times: int) -> None:
+        """Count so many runs."""
+        for level, *counts in self.sent:
+            counter.sent(level, *(times * one for one in counts))
+        for level, *counts in self.received:
+            counter.received(level, *(times * one for one in counts))
+        for level, num_bytes in self.loaded:
+            counter.loaded[level] += times * num_bytes
 
 
 def _by_level(counts: Iterable[tuple[int, tuple[int, ...]]]) -> tuple[tuple[int, ...], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -75,7 +75,7 @@ class Direction(ABC):
         num_shared: int = 0,
         rounds: tuple[StageRounds, ...] | None = None,
     ) -> None:
-        self._plan, self._transport, self._form, self._depth, self._counter = plan, transport, form, depth, counter
+        self._plan, self._transport, self._form, self.depth, self._counter = plan, transport, form, depth, counter
         self._check_finite, self._shelves, self._delta = check_finite, shelves, delta
         self.in_place = self._read_in_place(num_shared) if num_shared else None
         self._shared = self._share(self.in_place) if self.in_place else []
@@ -87,7 +87,7 @@ class Direction(ABC):
         shelf = shelves[self.name, -1]
         self._scratch = scratch_for(self._schedule, form, shelf, decodes=self.in_place is not None)
         self._runs: list[Run] = []
-        self._num_begun = 0
+        self.num_begun = 0  # the turn is that of the buffer set of this number, modulo `depth`
         self._label = label
         self._track: Track | None = None
 
@@ -107,16 +107,16 @@ class Direction(ABC):
         Note: Collective over comm.
         """
         num_bytes = in_place.total * self._form.width * self._form.dtype.itemsize
-        made = [self._transport.share(num_bytes) for _ in range(self._depth)]
+        made = [self._transport.share(num_bytes) for _ in range(self.depth)]
         found = [memory for memory in made if memory is not None]
-        if len(found) == self._depth:
+        if len(found) == self.depth:
             return found
         for memory in found:
             memory.close()
         _LOG.warning(
             "rank %d: %d bytes of shared memory cannot be had; rows inside the node are copied",
             self._plan.rank,
-            num_bytes * self._depth,
+            num_bytes * self.depth,
         )
         return []
 
@@ -144,6 +144,10 @@ class Direction(ABC):
     def result(self, run: Run, out: Rows | None) -> Rows:
         """Return the rows that a complete run brought, in `out` if there is one."""
 
+    def finish_of(self, run: Run) -> Callable[[], Rows]:
+        """Return a call for what `run` has brought, once it is complete."""
+        return partial(self.result, run, None)
+
     def sums(self, run: Run) -> Sums:
         """Return what a complete reverse run brought.
 
@@ -158,24 +162,20 @@ class Direction(ABC):
         Raises:
             InputError: its buffers are in use.
         """
-        turn = self._num_begun % self._depth
+        turn = self.num_begun % self.depth
         while len(self._runs) <= turn:
             self._runs.append(self._make_run(len(self._runs)))
         if self._runs[turn].busy:
             raise InputError(
-                f"rank {self._plan.rank}: this exchange has depth={self._depth}, and the run begun {self._depth} "
+                f"rank {self._plan.rank}: this exchange has depth={self.depth}, and the run begun {self.depth} "
                 "starts ago has not been waited for; wait for it first, or make the exchange with a larger depth"
             )
         return self._runs[turn]
 
     def begin(self, run: Run) -> None:
         """Begin the run that `free_run` returned, its place filled; the turn passes on."""
-        self.pass_turn()
+        self.num_begun += 1
         run.begin(self._recorded())
-
-    def pass_turn(self) -> None:
-        """Let the next run be that of the next buffer set."""
-        self._num_begun += 1
 
     @property
     def runs(self) -> list[Run]:
@@ -221,7 +221,7 @@ class Direction(ABC):
         run = Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
         run.place = self._place(buffers.slots)
         if self.in_place is not None:
-            number = 2 * self._depth * len(self._plan.stages) + 2 * turn + self.parity
+            number = 2 * self.depth * len(self._plan.stages) + 2 * turn + self.parity
             sources, readers = self.in_place.sources, self.in_place.readers
             run.epoch = Epoch(self._shared[turn], self._transport, number, sources, readers)
             run.node_rows, places = memory.source, self.in_place.places
@@ -283,6 +283,10 @@ class Gather(Direction):
             return ghosts
         np.copyto(out, ghosts)
         return out
+
+    def finish_of(self, run: Run) -> Callable[[], Rows]:
+        ghosts = self.result(run, None)
+        return lambda: ghosts
 
 
 class Scatter(Direction):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomm import __version__
-from sparsecomm.collectives.buffers import Allocate, Shelf, host_memory
+from sparsecomm.collectives.buffers import Allocate, Shelf, host_memory, same_memory
 from sparsecomm.collectives.copies import build_rank_plan
 from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
@@ -24,6 +24,7 @@ from sparsecomm.collectives.profile import record_from_environment
 from sparsecomm.collectives.proof import check_ghosts, ghosts_of
 from sparsecomm.collectives.rounds import rounds_of
 from sparsecomm.collectives.run import Run
+from sparsecomm.collectives.small_runs import SmallRuns
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.waits import check_deadline
@@ -32,7 +33,7 @@ from sparsecomm.collectives.wire import RowFormat, Rows, WireDtype
 from sparsecomm.errors import ExchangeError, InputError
 from sparsecomm.pattern import Pattern
 from sparsecomm.plan import RankPlan, fingerprint_of
-from sparsecomm.profile import VARIABLE, active
+from sparsecomm.profile import VARIABLE
 from sparsecomm.topology import Topology
 from sparsecomm.typing import IntGlobal
 
@@ -114,6 +115,7 @@ class Exchange:
         self._counter = Counter(self.num_levels)
         self.guard = Guard(f"rank {plan.rank}: the exchange")
         self._directions: dict[type[Direction], Direction] = {}
+        self._small_runs: dict[type[Direction], SmallRuns] = {}
         self._shelves: Shelves = defaultdict(partial(Shelf, allocate))
         self._num_shared = 0 if check_finite or allocate is not host_memory else self._shareable()
         self._num_replans = 0
@@ -208,13 +210,15 @@ class Exchange:
 
     def forward(self, x: Rows) -> Rows:
         """Fetch the ghost rows: `start(x).wait()`."""
-        run = self._at_once(Gather, x)
-        return self.start(x).wait() if run is None else self._directions[Gather].result(run, None)
+        small = self._small_runs.get(Gather)
+        rows = None if small is None else small(x)
+        return self.start(x).wait() if rows is None else rows
 
     def reverse(self, partials: Rows, out: Rows | None = None) -> Rows:
         """Send partial rows to their owners and sum them there: `start_reverse(partials).wait(out)`."""
-        run = None if out is not None else self._at_once(Scatter, partials)
-        return self.start_reverse(partials).wait(out) if run is None else self._directions[Scatter].result(run, None)
+        small = None if out is not None else self._small_runs.get(Scatter)
+        rows = None if small is None else small(partials)
+        return self.start_reverse(partials).wait(out) if rows is None else rows
 
     def replan(self, pattern: Pattern, topology: Topology, spread: Spread = hierarchical_copies) -> None:
         """Go on with a plan for other ghosts, which the ranks make here together.
@@ -239,14 +243,15 @@ class Exchange:
             self._rounds = None if self._rounds is None else rounds_of(self.plan, self._transport)
             for direction in self._directions.values():
                 direction.close()
-            self._directions, self._num_shared = {}, 0
+            self._counter.catch_up()
+            self._directions, self._small_runs, self._num_shared = {}, {}, 0
             self._num_replans += 1
             self.fingerprint = f"made by replan {self._num_replans}"
             self.under_way = self._none_under_way()
 
     def _check_replan(self, pattern: Pattern, topology: Topology) -> None:
-        if len(self.under_way):
-            raise InputError(f"{len(self.under_way)} runs are under way; wait for them before replan()")
+        if self.under_way.runs:
+            raise InputError(f"{len(self.under_way.runs)} runs are under way; wait for them before replan()")
         ranks = {"pattern": pattern.layout.num_ranks, "topology": topology.num_ranks, "job": self._transport.num_ranks}
         if len(set(ranks.values())) > 1:
             raise InputError("numbers of ranks differ: " + ", ".join(f"{name} {n}" for name, n in ranks.items()))
@@ -280,13 +285,13 @@ class Exchange:
         """
         if self.guard.closed:
             return
-        forgotten = len(self.under_way) if self.guard.cause is None else 0
+        forgotten = len(self.under_way.runs) if self.guard.cause is None else 0
         for run in [run for direction in self._directions.values() for run in direction.runs]:
             if run.epoch is not None:
                 run.epoch.release()  # others wait for it, whatever became of this rank
             if self.guard.cause is None and not forgotten:
                 self.under_way.settle(run)
-        self.guard.closed = True
+        self.guard.close()
         for direction in self._directions.values():
             direction.close()
         self._transport.close()
@@ -317,6 +322,9 @@ class Exchange:
                 rounds=self._rounds,
             )
             self._directions[kind] = direction
+            if self._calls is None and direction.in_place is None:
+                self._small_runs[kind] = SmallRuns(direction, self.under_way, self._counter)
+                self._counter.late.append(self._small_runs[kind].count)
         return direction
 
     def _next_place(self, kind: type[Direction]) -> Rows:
@@ -337,31 +345,15 @@ class Exchange:
             self.under_way.settle(run)
             run.reads_in_place = in_place and direction.in_place is not None
             self._give(run, block)
-            self.under_way.add(run)
+            self.under_way.runs.append(run)
             direction.begin(run)
         return Pending(self, direction, run)
 
     def _give(self, run: Run, block: Rows) -> None:
-        run.lent = _same_memory(run.place, block)
+        run.lent = same_memory(run.place, block)
         if not run.lent:
             np.copyto(run.place, block)
             self._counter.copied[0] += block.nbytes
-
-    def _at_once(self, kind: type[Direction], block: Rows) -> Run | None:
-        """Make a whole run where its messages are small and nothing else goes on; elsewhere do nothing."""
-        direction = self._directions.get(kind)
-        if direction is None or len(self.under_way) or self._calls is not None or active() is not None:
-            return None
-        self.guard.check()
-        direction.check_given(block)
-        run = direction.free_run()
-        if run.burst is None or run.epoch is not None:
-            return None
-        with self.guard:
-            self._give(run, block)
-            direction.pass_turn()
-            run.at_once(lambda: self.under_way.wait_for(run))
-        return run
 
     def _shareable(self) -> int:
         """Return how many levels can go through shared memory.
@@ -385,12 +377,3 @@ class Exchange:
             "levels": self.num_levels,
             VARIABLE: bool(os.environ.get(VARIABLE)),
         }
-
-
-def _same_memory(place: Rows, block: Rows) -> bool:
-    if place is block:
-        return True
-    if not np.may_share_memory(place, block):  # far cheaper than the question below
-        return False
-    same_start = place.__array_interface__["data"] == block.__array_interface__["data"]
-    return same_start and place.strides == block.strides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -40,9 +41,14 @@ class Executed:
 
 
 class Counter:
-    """Counts while an exchange runs, in plain ints: an addition to an array costs far more."""
+    """Counts while an exchange runs, in plain ints: an addition to an array costs far more.
+
+    Attributes:
+        late: each adds what somebody has put off; called before counts are read.
+    """
 
     def __init__(self, num_levels: int) -> None:
+        self.late: list[Callable[[], None]] = []
         self._counts = {f.name: [0] * num_levels for f in fields(Executed)}
         self.copied, self.loaded = self._counts["bytes_copied"], self._counts["bytes_loaded"]
         self._sent = [self._counts[f"{noun}_sent"] for noun in ("rows", "bytes", "messages", "pieces")]
@@ -61,6 +67,14 @@ class Counter:
         sizes[level] += num_bytes
         messages[level] += num_messages
 
+    def catch_up(self) -> None:
+        """Have everything counted that was put off; nobody puts anything off any more."""
+        for count in self.late:
+            count()
+        self.late.clear()
+
     def executed(self) -> Executed:
+        for count in self.late:
+            count()
         counts = {name: frozen(np.array(count, dtype=np.int64)) for name, count in self._counts.items()}
         return Executed(**counts)

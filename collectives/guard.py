@@ -12,10 +12,7 @@ class Guard:
         self._name = name
         self.cause: BaseException | None = None
         self.closed = False
-
-    @property
-    def usable(self) -> bool:
-        return self.cause is None and not self.closed
+        self.usable = True
 
     def check(self) -> None:
         """Raise an ExchangeError, the first cause chained, unless the exchange can be used."""
@@ -25,8 +22,13 @@ class Guard:
             raise ExchangeError(f"{self._name} is closed")
 
     def fail(self, cause: BaseException) -> None:
+        """Refuse all use from now on; the first cause is kept."""
         if self.cause is None:
-            self.cause = cause
+            self.cause, self.usable = cause, False
+
+    def close(self) -> None:
+        """Refuse all use from now on."""
+        self.closed, self.usable = True, False
 
     def __enter__(self) -> None:
         self.check()

@@ -13,8 +13,7 @@ from sparsecomm.collectives.delta import DeltaRecv, DeltaSend
 from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Message, Schedule
-from sparsecomm.collectives.transport.base import Arrival, Channel
-from sparsecomm.collectives.transport.waits import Wait
+from sparsecomm.collectives.transport.base import Arrival, Channel, Swap
 from sparsecomm.collectives.wire import RowFormat, Rows
 from sparsecomm.errors import ExchangeError
 from sparsecomm.profile import Track, clock
@@ -112,7 +111,7 @@ class Run:
             self._number, self._began = track.begin(), clock()
         if self.epoch is not None:
             self.epoch.begin()
-        self._arm()
+        self.expect_all()
         if self.burst is not None and track is None:
             self._send_all(self.burst)
             return
@@ -125,18 +124,13 @@ class Run:
         unchanged = not any(self.buffers.delta_sends) and not any(self.buffers.delta_recvs)
         return self.independent and unchanged and self._slot_rows is None
 
-    def at_once(self, make_wait: Callable[[], Wait]) -> None:
-        """Begin and end a run of small messages, its place filled, while no other one is under way."""
-        assert self.burst is not None
-        self._arm()
-        self._send_all(self.burst)
-        while self._left:
-            self.advance(self.channel.wait(make_wait(), all_at_once=True))
-        if not self.channel.sent():
-            self.channel.finish(make_wait())
-        self._finished = True
+    def swap(self) -> Swap | None:
+        """Return the call that moves the messages of a burst, if there are such a run and such a call."""
+        together = self.burst is not None and self.epoch is None
+        return self.channel.swap(self._first_sends) if together else None
 
-    def _arm(self) -> None:
+    def expect_all(self) -> None:
+        """Take it that nothing of the run has arrived."""
         self._left = len(self._expected)
         self._landed = [False] * self._left
         self._recv_waits, self._send_waits = list(self._schedule.recv_waits), list(self._schedule.send_waits)

@@ -27,14 +27,7 @@ class UnderWay:
     def __init__(self, guard: Guard, watch: Watch, deadline_s: float | None, name: str, num_stages: int) -> None:
         self.guard, self._watch, self._deadline_s = guard, watch, deadline_s
         self._name, self._num_stages = name, num_stages
-        self._runs: list[Run] = []
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def add(self, run: Run) -> None:
-        """Take in a run that begins."""
-        self._runs.append(run)
+        self.runs: list[Run] = []
 
     def progress(self, run: Run) -> bool:
         """Advance a run without blocking and return whether it is over; for `Pending`."""
@@ -47,7 +40,7 @@ class UnderWay:
         """Block until a run is over; for `Pending`."""
         with self.guard:
             run.block()
-            if len(self._runs) == 1 and not meanwhile:
+            if len(self.runs) == 1 and not meanwhile:
                 while not run.received:
                     run.advance(run.channel.wait(self.wait_for(run), all_at_once=run.independent))
                 if not run.channel.sent():
@@ -55,7 +48,7 @@ class UnderWay:
             if not run.done():
                 self._until(run.done, run, meanwhile)
             run.complete()
-            self._runs.remove(run)
+            self.runs.remove(run)
 
     def _until(self, over: Callable[[], bool], run: Run, meanwhile: Sequence[Pending] = ()) -> None:
         """Let everything go on until `over`, which waits for `run`."""
@@ -78,7 +71,7 @@ class UnderWay:
     def _progress_all(self) -> bool:
         """Advance every run, since peers may be waiting for another one; return whether anything arrived."""
         moved = False
-        for run in self._runs:
+        for run in self.runs:
             arrivals = [] if run.received else run.channel.test()
             run.advance(arrivals)
             moved |= bool(arrivals)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsecomm.collectives.transport.base import Arrival, Channel, MessageBuffer, Transport
+from sparsecomm.collectives.transport.base import Arrival, Channel, MessageBuffer, Swap, Transport
 from sparsecomm.collectives.transport.waits import Wait
 
 
@@ -57,6 +57,9 @@ class LateChannel:
             if not self.held:
                 self.held += self.inner.wait(wait)
         return arrivals
+
+    def swap(self, posts: tuple[int, ...]) -> None:
+        """Refuse, so that runs are made of the calls above."""
 
 
 class Lossy(Wrapped):
@@ -115,6 +118,9 @@ class LossyChannel:
     def wait(self, wait: Wait, *, all_at_once: bool = False) -> list[Arrival]:
         return self._told(self.inner.wait(wait))
 
+    def swap(self, posts: tuple[int, ...]) -> Swap | None:
+        return self.inner.swap(posts) if self.unsent is None and self.faked is None else None
+
     def _told(self, arrivals: list[Arrival]) -> list[Arrival]:
         return [Arrival(m, self.sizes[m] if m == self.faked else size) for m, size in arrivals]
 
@@ -145,3 +151,29 @@ class PostsChannel:
     def post(self, number: int) -> None:
         self.peers.append(self.sends[number].peer)
         self.inner.post(number)
+
+    def swap(self, posts: tuple[int, ...]) -> None:
+        """Refuse, so that runs are made of the calls above."""
+
+
+class Short(Wrapped):
+    """Says of the last arrival of every run that is one call that a byte of it is missing."""
+
+    def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> Channel:
+        return ShortChannel(self.inner.open(sends, recvs))
+
+
+class ShortChannel:
+    def __init__(self, inner: Channel) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def swap(self, posts: tuple[int, ...]) -> Swap | None:
+        swap = self.inner.swap(posts)
+        return None if swap is None else lambda make_wait: self._cut(swap(make_wait))
+
+    def _cut(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        *others, (message, size) = arrivals
+        return [*others, Arrival(message, size - 1)]

@@ -46,6 +46,10 @@ class Arrival(NamedTuple):
     num_bytes: int
 
 
+Swap = Callable[[Callable[[], Wait]], Sequence[Arrival]]
+"""Runs a channel from start to end; given what makes a wait, should one be needed, it returns what has arrived."""
+
+
 class Channel(Protocol):
     """A fixed set of messages that run again and again over the same buffers.
 
@@ -80,6 +84,12 @@ class Channel(Protocol):
 
     def finish(self, wait: Wait) -> None:
         """Block until `sent()`."""
+
+    def swap(self, posts: tuple[int, ...]) -> Swap | None:
+        """Return a call that is a whole run, which sends the messages `posts`; None where it would gain nothing.
+
+        Only sends that wait for no receive may be posted like that.
+        """
 
     def close(self) -> None:
         """Release the channel; receives still armed are cancelled."""

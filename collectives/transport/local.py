@@ -19,6 +19,7 @@ from sparsecomm.collectives.transport.base import (
     Landing,
     MessageBuffer,
     Report,
+    Swap,
     byte_view,
     raise_agreed,
     split,
@@ -81,6 +82,16 @@ class LocalChannel:
 
     def finish(self, wait: Wait) -> None:
         """Do nothing: `post` has copied the buffer."""
+
+    def swap(self, posts: tuple[int, ...]) -> Swap:
+        def swap(make_wait: Callable[[], Wait]) -> list[Arrival]:
+            self.start(posts)
+            arrivals: list[Arrival] = []
+            while self._open:
+                arrivals += self.wait(make_wait())
+            return sorted(arrivals)
+
+        return swap
 
     def close(self) -> None:
         self._open = {}

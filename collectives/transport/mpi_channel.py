@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from mpi4py import MPI
 
-from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, byte_view, split
-from sparsecomm.collectives.transport.waits import Wait
+from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, Swap, byte_view, split
+from sparsecomm.collectives.transport.waits import Wait, until
 from sparsecomm.errors import PeerError
 
 _Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
@@ -97,8 +98,8 @@ class MpiChannel:
         alone = self._posted is self._burst.sends  # nothing was posted later
         requests, statuses = self._burst[1:] if alone else (self._recvs, self._statuses)
         with self._errors:
-            while not MPI.Request.Testall(requests, statuses):
-                wait.idle()
+            if not MPI.Request.Testall(requests, statuses):
+                until(partial(MPI.Request.Testall, requests, statuses), lambda: wait)
         if alone:
             self._posted = ()
         if [status.Get_count(MPI.BYTE) for status in self._statuses] != self._sizes:
@@ -118,6 +119,30 @@ class MpiChannel:
     def finish(self, wait: Wait) -> None:
         while not self.sent():
             wait.idle()
+
+    def swap(self, posts: tuple[int, ...]) -> Swap | None:
+        sends, both, statuses = self._bursts.get(posts) or self._burst_of(posts)
+        if not self._waits_for_all or not self._recvs:
+            return None
+        start, over = partial(MPI.Prequest.Startall, both), partial(MPI.Request.Testall, both, statuses)
+        came, sizes, arrivals = self._statuses, self._sizes, self._all_landed
+        num_bytes = MPI.Status.Get_count  # of bytes, if it is given no type
+
+        def swap(make_wait: Callable[[], Wait]) -> list[Arrival]:
+            try:
+                start()
+                if not over():
+                    until(over, make_wait)
+            except BaseException as error:
+                self._posted = sends
+                with self._errors:
+                    raise error
+            if list(map(num_bytes, came)) == sizes:
+                return arrivals
+            self._landing.start()
+            return self._landed(range(len(came)))
+
+        return swap
 
     def close(self) -> None:
         if self._closed:

@@ -20,6 +20,7 @@ from sparsecomm.plan import Plan
 from tests import exchange_bodies, run_bodies
 from tests.exchange_cases import blocks
 from tests.reference_plans import Case, direct_plan, hub_plan, random_case
+from tests.transport_wrappers import Short
 
 RANKS = (1, 2, 3, 4, 7)
 
@@ -172,3 +173,22 @@ def test_runs_made_at_once_are_runs_like_others(make: Callable[[Case], Plan]) ->
     for (rows, counts), (other_rows, other_counts) in zip(alone, mixed, strict=True):
         assert all(map(np.array_equal, rows, other_rows))
         assert all(np.array_equal(counts[name], other_counts[name]) for name in counts)
+
+
+def test_a_run_made_at_once_that_brings_too_little_ends_the_exchange() -> None:
+    """What is refused before it changes nothing."""
+    plan = direct_plan(random_case(3, seed=7))
+    xs = blocks(plan.offsets, 3, np.float32, 1)
+
+    def body(transport: Transport) -> None:
+        exchange = Exchange(plan.rank(transport.rank), Short(transport), 3)
+        first = exchange.forward(xs[transport.rank])  # of several calls
+        np.testing.assert_array_equal(first, np.concatenate(xs)[exchange.plan.ghost_rows])
+        with pytest.raises(InputError, match=r"must be float32 .*, not float64"):
+            exchange.forward(xs[transport.rank].astype(np.float64))
+        with pytest.raises(ExchangeError, match="bytes came from rank"):
+            exchange.forward(xs[transport.rank])
+        with pytest.raises(ExchangeError, match="failed earlier"):
+            exchange.forward(xs[transport.rank])
+
+    run_local(3, body)
