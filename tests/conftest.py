@@ -31,6 +31,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == BODIES and not _with_mpi(config) else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what starts jobs in one process of `pytest -n`: they fill all cores, and clusters have names."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.parent
+            group = "jobs" if folder.name in ("mpi", "cluster") else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse test modules that load MPI: a process that has loaded it must start no others, and tests do."""
     if "mpi4py.MPI" in sys.modules and not _with_mpi(session.config):

@@ -6,6 +6,7 @@ A test that fails on one rank leaves the others waiting in a collective for ever
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator, Iterator
 
 from mpi4py import MPI
@@ -62,4 +63,5 @@ def _min_size(item: pytest.Item) -> int:
 def _abort_if_failed(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.failed:
         print(f"\nrank {WORLD.rank}: {report.nodeid} failed\n{report.longreprtext}", file=sys.stderr, flush=True)
+        time.sleep(0.3)  # the launcher passes on what it has read, and then ends
         WORLD.Abort(1)
