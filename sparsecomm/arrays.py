@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
 
@@ -58,6 +59,28 @@ def as_host(array: Any) -> npt.NDArray[Any]:
     """Return an array of the host: of the same memory if it is one, else a copy, once what makes it is done."""
     host: npt.NDArray[Any] = as_device(array).get() if on_device(array) else array
     return host
+
+
+def from_cupyx(matrix: Any) -> csr_array[Any]:
+    """Return a CSR matrix on the host: scipy's as it is, a copy of CuPy's."""
+    if not on_device(matrix.data):
+        return csr_array(matrix)
+    parts = (as_host(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+    return csr_array(tuple(parts), shape=matrix.shape)
+
+
+def to_cupyx(matrix: csr_array[Any]) -> Any:
+    """Return a copy of a CSR matrix on the current GPU, a `cupyx.scipy.sparse.csr_matrix`.
+
+    Raises:
+        InputError: CuPy is not installed.
+    """
+    device_module()
+    from cupyx.scipy import sparse
+
+    return sparse.csr_matrix(
+        tuple(as_device(part) for part in (matrix.data, matrix.indices, matrix.indptr)), shape=matrix.shape
+    )
 
 
 def settle(array: object) -> None:

@@ -138,6 +138,9 @@ class ndarray:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
+    def astype(self, dtype: Any, copy: bool = True) -> ndarray:
+        return self if self.dtype == dtype and not copy else ndarray(self._memory.astype(dtype))
+
     def fill(self, value: float) -> None:
         current().work.append(lambda: self._memory.fill(value))
 
@@ -204,6 +207,22 @@ class RawKernel:
                 subprocess.run([*command, path.with_suffix(".cpp"), "-o", path.with_suffix(".so")], check=True)
             self._run = ctypes.CDLL(str(path.with_suffix(".so"))).run
         return self._run
+
+
+class csr_matrix:
+    """A CSR matrix on the device, over the arrays that it is given."""
+
+    def __init__(self, parts: tuple[ndarray, ndarray, ndarray], shape: tuple[int, int]) -> None:
+        self.data, self.indices, self.indptr = parts
+        self.shape, self.dtype, self.nnz = shape, self.data.dtype, self.data.size
+
+
+def cupyx() -> dict[str, ModuleType]:
+    """Return what stands for `cupyx`, by the names of its modules."""
+    made = {name: ModuleType(name) for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.sparse")}
+    made["cupyx.scipy"].sparse = made["cupyx.scipy.sparse"]  # type: ignore[attr-defined]
+    made["cupyx.scipy.sparse"].csr_matrix = csr_matrix  # type: ignore[attr-defined]
+    return made
 
 
 def module() -> ModuleType:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, random_array
 
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.arrays import from_cupyx, to_cupyx
 from sparsecomm.collectives.device import add_rows, copy_rows
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.kernels.cuda import DeviceMatrix
@@ -38,6 +39,36 @@ def check_product(cupy: Any, matrix: Matrix, width: int, kind: str, keep: bool, 
     if epilogue is not None:
         epilogue.apply(expected)
     assert np.allclose(out.get(), expected, rtol={2: 4e-3, 4: 1e-5, 8: 1e-13}[matrix.dtype.itemsize], atol=1e-5)
+
+
+def check_cupyx(cupy: Any) -> None:
+    """A matrix of CuPy is multiplied where it lies: its values may change there. It goes in and out unchanged."""
+    for kind in ("auto", "rows", "merge", "tiled"):
+        expected = skewed(60, 40)
+        there = to_cupyx(expected)
+        out = cupy.empty((60, 5), np.float32)
+        x = np.random.default_rng(1).random((40, 5), dtype=np.float32)
+        made = DeviceMatrix(there, kind)
+        there.data.fill(2)
+        made.multiply(cupy.asarray(x), out)
+        values = expected.data if kind == "tiled" else np.full(expected.nnz, 2, np.float32)
+        assert np.allclose(out.get(), csr_array((values, expected.indices, expected.indptr)) @ x, rtol=1e-5)
+        assert kind in ("auto", made.kind)
+    same = from_cupyx(to_cupyx(expected))
+    for part in ("data", "indices", "indptr"):
+        assert np.array_equal(getattr(same, part), getattr(expected, part)), part
+    assert same.shape == expected.shape
+
+
+def check_cupyx_rows(cupy: Any, transport: Transport) -> None:
+    """Rows of CuPy make a distributed matrix as scipy's do."""
+    whole, layout = skewed(61, 61, np.float64), Layout.block(61, transport.num_ranks)
+    own = layout.own_rows(transport.rank)
+    rows, x = to_cupyx(csr_array(whole[own.start : own.stop])), np.random.default_rng(0).random((61, 4))
+    topology = Topology.parse(f"uniform:{transport.num_ranks}x1")
+    with DistMatrix.from_rows(from_cupyx(rows), Layouts(layout, layout), topology, transport) as matrix:
+        y = matrix @ cupy.asarray(x[own.start : own.stop])
+        assert np.allclose(y.get(), (whole @ x)[own.start : own.stop], atol=1e-12)
 
 
 def check_moves(cupy: Any, width: int, dtype: type, offset: int) -> None:

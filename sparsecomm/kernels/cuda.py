@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from sparsecomm.arrays import DeviceArray, as_device, device_module
+from sparsecomm.arrays import DeviceArray, as_device, as_host, device_module, from_cupyx, on_device
 from sparsecomm.errors import InputError
 from sparsecomm.kernels.cuda_source import merge_source, row_source, tiled_source
 from sparsecomm.kernels.epilogue import Epilogue
@@ -56,7 +56,7 @@ class TiledOnDevice:
     """Tiled SpMM: blocks of 256 rows, their columns in stages of 512 through shared memory."""
 
     def __init__(self, matrix: csr_array[Any], staged: Staged | None = None) -> None:
-        staged = Staged.of(matrix) if staged is None else staged
+        staged = Staged.of(from_cupyx(matrix)) if staged is None else staged
         self._rows, self._staged = matrix.shape[0], staged
         parts = staged.block_start, staged.map_start, staged.map, staged.warp_start, staged.index, staged.value
         self._parts = [as_device(part) for part in parts]
@@ -89,8 +89,8 @@ class _Csr:
         self.shape, self.nnz, self.dtype = matrix.shape, matrix.nnz, matrix.dtype
         wide = matrix.nnz >= 2**31
         self.index = "long long" if wide else "int"
-        self.indptr = as_device(matrix.indptr.astype(np.int64 if wide else np.int32))
-        self.indices, self.data = as_device(matrix.indices.astype(np.int32)), as_device(matrix.data)
+        self.indptr = as_device(matrix.indptr.astype(np.int64 if wide else np.int32, copy=False))
+        self.indices, self.data = as_device(matrix.indices.astype(np.int32, copy=False)), as_device(matrix.data)
 
     def arguments(self, x: DeviceArray, out: DeviceArray) -> tuple[Any, ...]:
         sizes = np.int64(self.shape[0]), np.int32(out.shape[1])
@@ -147,7 +147,8 @@ class DeviceMatrix:
     """A sparse matrix on the current GPU.
 
     Args:
-        matrix: (m, n) on the host, float16, float32 or float64; sums of float16 are made in float32.
+        matrix: (m, n), float16, float32 or float64; sums of float16 are made in float32. One of CuPy is used where it
+            lies, without a copy; `tiled` alone is made on the host, and `auto` does not choose it for such a matrix.
         kind: `tiled`, `rows`, `merge`, or `auto` for what suits its rows. `merge` adds in an order that is not fixed.
 
     Raises:
@@ -194,11 +195,11 @@ class DeviceMatrix:
 
 def choose(matrix: csr_array[Any]) -> tuple[str, DeviceKernel]:
     """Return the kind of product that suits the rows of a matrix, by rules that no time decides, and make it."""
-    lengths = np.diff(matrix.indptr)
+    lengths = np.diff(as_host(matrix.indptr))
     skewed = lengths.max(initial=0) > _SKEWED * max(float(lengths.mean()) if lengths.size else 0.0, 1.0)
     if skewed and sums_dtype(matrix.dtype) == matrix.dtype:
         return "merge", MergeOnDevice(matrix)
-    if not skewed and matrix.nnz:
+    if not skewed and matrix.nnz and not on_device(matrix.data):
         staged = Staged.of(matrix)
         if matrix.nnz >= _LEAST_REUSE * staged.map.size and staged.padding <= _MOST_PADDING:
             return "tiled", TiledOnDevice(matrix, staged)

@@ -16,7 +16,14 @@ from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels.cuda import DeviceMatrix
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.topology import Topology
-from tests.device_bodies import check_distributed, check_moves, check_product, skewed
+from tests.device_bodies import (
+    check_cupyx,
+    check_cupyx_rows,
+    check_distributed,
+    check_moves,
+    check_product,
+    skewed,
+)
 from tests.spmm_cases import TOPOLOGIES
 
 pytestmark = pytest.mark.gpu
@@ -36,6 +43,11 @@ def cupy() -> Any:
 def test_products(cupy: Any, kind: str, dtype: type, width: int) -> None:
     check_product(cupy, skewed(900, 700, dtype), width, kind, False, None)
     check_product(cupy, skewed(900, 700, dtype), width, kind, True, Epilogue(np.linspace(0, 1, 900)[:, None], 1.5, 8))
+
+
+def test_matrices_of_cupy(cupy: Any) -> None:
+    check_cupyx(cupy)
+    run_local(2, lambda transport: check_cupyx_rows(cupy, transport))
 
 
 @pytest.mark.parametrize("spec", ["radixnet:1024:3", "grid3d27:24", "rmat:14"])

@@ -26,7 +26,14 @@ from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.topology import Topology
 from tests import cpu_cupy
 from tests.cli import sparsecomm
-from tests.device_bodies import check_distributed, check_moves, check_product, skewed
+from tests.device_bodies import (
+    check_cupyx,
+    check_cupyx_rows,
+    check_distributed,
+    check_moves,
+    check_product,
+    skewed,
+)
 from tests.spmm_cases import TOPOLOGIES
 
 ARCHITECTURES: Final = ("sm_70", "sm_80", "sm_90")
@@ -40,7 +47,8 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
     from sparsecomm.kernels import cuda
 
     module = cpu_cupy.module()
-    monkeypatch.setitem(sys.modules, "cupy", module)
+    for name, stand_in in {"cupy": module, **cpu_cupy.cupyx()}.items():
+        monkeypatch.setitem(sys.modules, name, stand_in)
     for made in (device._kernel, cuda.compiled):
         made.cache_clear()
     yield module
@@ -71,6 +79,11 @@ def test_auto_chooses_by_the_rows(cupy: Any) -> None:
     assert DeviceMatrix(hub).kind == "merge"
     assert DeviceMatrix(read_matrix("grid3d27:8").astype(np.float32)).kind == "tiled"
     assert DeviceMatrix(csr_array(np.eye(600, dtype=np.float32))).kind == "rows"
+
+
+def test_matrices_of_cupy(cupy: Any) -> None:
+    check_cupyx(cupy)
+    run_local(2, lambda transport: check_cupyx_rows(cupy, transport))
 
 
 def test_empty_matrices(cupy: Any) -> None:
