@@ -56,6 +56,11 @@ class Burst:
             [True] * len(came),
         )
 
+    @property
+    def loads_little(self) -> bool:
+        """Whether the rows that are read where they lie take less time than a rank takes to look for their messages."""
+        return sum(num_bytes for _, num_bytes in self.loaded) <= _SMALL_BYTES
+
     def count(self, counter: Counter, times: int) -> None:
         """Count so many runs."""
         for level, *counts in self.sent:

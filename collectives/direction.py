@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from sparsecomm.collectives.buffers import BufferSet, Memory, Shelf, add_rows, scratch_for
-from sparsecomm.collectives.epoch import Epoch
+from sparsecomm.collectives.epoch import Epoch, bytes_with_flags, flags_of
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.in_place import InPlace, read_forward, read_reverse
 from sparsecomm.collectives.rounds import StageRounds
@@ -106,10 +106,14 @@ class Direction(ABC):
 
         Note: Collective over comm.
         """
-        num_bytes = in_place.total * self._form.width * self._form.dtype.itemsize
+        near = in_place.near
+        num_bytes = bytes_with_flags(in_place.total * self._form.width * self._form.dtype.itemsize, near.size)
         made = [self._transport.share(num_bytes) for _ in range(self.depth)]
         found = [memory for memory in made if memory is not None]
         if len(found) == self.depth:
+            for memory in found:
+                flags_of(memory, near.size)[int(np.searchsorted(near, self._plan.rank))] = 0
+            self._transport.barrier()  # nobody looks at a number before it is cleared
             return found
         for memory in found:
             memory.close()
@@ -188,8 +192,6 @@ class Direction(ABC):
         """
         for run in self._runs:
             run.channel.close()
-            if run.epoch is not None:
-                run.epoch.close()
         for memory in self._shared:
             memory.close()
 
@@ -221,9 +223,7 @@ class Direction(ABC):
         run = Run(self._plan.rank, self.name, self._schedule, buffers, channel, form, counter, slot_rows)
         run.place = self._place(buffers.slots)
         if self.in_place is not None:
-            number = 2 * self.depth * len(self._plan.stages) + 2 * turn + self.parity
-            sources, readers = self.in_place.sources, self.in_place.readers
-            run.epoch = Epoch(self._shared[turn], self._transport, number, sources, readers)
+            run.epoch = Epoch(self._shared[turn], self._transport, self.in_place.near, self.in_place.readers)
             run.node_rows, places = memory.source, self.in_place.places
             if places.size:
                 run.ghosts = shelf.empty((places.size, self._form.width), self._form.dtype)

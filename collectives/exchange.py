@@ -322,7 +322,7 @@ class Exchange:
                 rounds=self._rounds,
             )
             self._directions[kind] = direction
-            if self._calls is None and direction.in_place is None:
+            if self._calls is None:
                 self._small_runs[kind] = SmallRuns(direction, self.under_way, self._counter)
                 self._counter.late.append(self._small_runs[kind].count)
         return direction

@@ -30,8 +30,8 @@ class InPlace:
         places: (num_ghost,) node rows where the ghosts are; forward only.
         pulls: for each receive the node rows to add to its slots, None where rows come in a message or stay where
             they are.
-        sources: the ranks whose memory this rank reads, ascending.
-        readers: the ranks that read the memory of this one, ascending.
+        near: the ranks that share memory with this one, itself among them, ascending.
+        readers: those that read the memory of this one, ascending.
     """
 
     num_shared: int
@@ -40,7 +40,7 @@ class InPlace:
     total: int
     places: IntGlobal
     pulls: tuple[IntGlobal | None, ...]
-    sources: IntRank
+    near: IntRank
     readers: IntRank
 
     @property
@@ -103,7 +103,7 @@ def read_forward(plan: RankPlan, transport: Transport, num_shared: int) -> InPla
     told = Table(np.full(sources.size, plan.rank, dtype=np.int32), {"reader": np.full(sources.size, plan.rank)})
     readers = transport.route(told, sources)["reader"].astype(np.int32)
     made = replace(schedule, num_slots=space.num_rows, sends=sends, recvs=recvs)
-    return InPlace(num_shared, made, space.first, space.total, places, (None,) * len(recvs), sources, readers)
+    return InPlace(num_shared, made, space.first, space.total, places, (None,) * len(recvs), space.ranks, readers)
 
 
 def read_reverse(plan: RankPlan, transport: Transport, num_shared: int) -> InPlace:
@@ -128,7 +128,7 @@ def read_reverse(plan: RankPlan, transport: Transport, num_shared: int) -> InPla
         space.total,
         np.empty(0, dtype=np.int64),
         tuple(pulls.get((message.stage, message.peer)) for message in schedule.recvs),
-        _near_peers(schedule.recvs, num_shared),
+        space.ranks,
         _near_peers(schedule.sends, num_shared),
     )
 
@@ -141,16 +141,16 @@ class _Space:
 
     def __init__(self, num_rows: int, transport: Transport) -> None:
         self.num_rows, self._rank = num_rows, transport.rank
-        self._ranks = transport.neighbours()
-        counts = transport.collect(np.array([num_rows], dtype=np.int64))[self._ranks]
+        self.ranks = transport.neighbours()
+        counts = transport.collect(np.array([num_rows], dtype=np.int64))[self.ranks]
         ends = np.cumsum(counts)
         self._starts, self.total = ends - counts, int(ends[-1])
-        self.first = int(self._starts[np.searchsorted(self._ranks, self._rank)])
+        self.first = int(self._starts[np.searchsorted(self.ranks, self._rank)])
 
     def others(self, node_rows: Sequence[IntGlobal]) -> IntRank:
         """Return the other ranks in whose memory the rows are, ascending."""
         owner = np.searchsorted(self._starts, np.concatenate(node_rows), side="right") - 1
-        ranks = self._ranks[np.unique(owner)]
+        ranks = self.ranks[np.unique(owner)]
         return np.asarray(ranks[ranks != self._rank], dtype=np.int32)
 
 

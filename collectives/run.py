@@ -126,8 +126,7 @@ class Run:
 
     def swap(self) -> Swap | None:
         """Return the call that moves the messages of a burst, if there are such a run and such a call."""
-        together = self.burst is not None and self.epoch is None
-        return self.channel.swap(self._first_sends) if together else None
+        return self.channel.swap(self._first_sends) if self.burst is not None and self.burst.loads_little else None
 
     def expect_all(self) -> None:
         """Take it that nothing of the run has arrived."""

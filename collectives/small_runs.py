@@ -11,10 +11,11 @@ import numpy as np
 from sparsecomm.collectives.buffers import Move, same_memory
 from sparsecomm.collectives.burst import Burst
 from sparsecomm.collectives.direction import Direction
+from sparsecomm.collectives.epoch import Epoch
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.run import Run
 from sparsecomm.collectives.transport.base import Arrival, Swap
-from sparsecomm.collectives.transport.waits import Wait
+from sparsecomm.collectives.transport.waits import Wait, until
 from sparsecomm.collectives.under_way import UnderWay
 from sparsecomm.collectives.wire import Rows
 from sparsecomm.profile import here
@@ -33,6 +34,7 @@ class _Parts(NamedTuple):
     unpacks: Sequence[Move]
     finish: Callable[[], Rows]
     run: Run
+    epoch: Epoch | None
 
 
 class SmallRuns:
@@ -60,12 +62,15 @@ class SmallRuns:
         parts = self._parts[turn] if turn in self._parts else self._make(turn)
         if parts is None:
             return None
-        place, shape, dtype, packs, swap, make_wait, expected, unpacks, finish, run = parts
+        place, shape, dtype, packs, swap, make_wait, expected, unpacks, finish, run, epoch = parts
         if block.shape != shape or block.dtype != dtype:
             direction.check_given(block)
         direction.num_begun += 1
         try:
-            if block is not place and (block.base is None or not same_memory(place, block)):
+            if epoch is not None:
+                self._settle(run, epoch)
+            lent = block is place or (block.base is not None and same_memory(place, block))
+            if not lent:
                 place[...] = block
                 self._num_copied += 1
             for pack in packs:
@@ -76,6 +81,8 @@ class SmallRuns:
                 run.advance(arrivals)
             for unpack in unpacks:
                 unpack()
+            if lent and epoch is not None:
+                self._settle(run, epoch)
         except BaseException as error:
             self._guard.fail(error)
             raise
@@ -88,10 +95,20 @@ class SmallRuns:
         parts = None
         if burst is not None and swap is not None:
             self._burst, self._num_bytes = burst, place.nbytes
-            moves = burst.packs, swap, partial(self._wait_for, run), burst.arrivals, burst.unpacks
-            parts = _Parts(place, place.shape, place.dtype, *moves, self._direction.finish_of(run), run)
+            packs: Sequence[Move] = burst.packs
+            unpacks: Sequence[Move] = burst.unpacks
+            if run.epoch is not None:
+                packs, unpacks = run.epoch.around(packs, unpacks, run.copy_out)
+            moves = packs, swap, partial(self._wait_for, run), burst.arrivals, unpacks
+            parts = _Parts(place, place.shape, place.dtype, *moves, self._direction.finish_of(run), run, run.epoch)
         self._parts[turn] = parts
         return parts
+
+    def _settle(self, run: Run, epoch: Epoch) -> None:
+        """Return when nobody reads the memory of a run any more."""
+        epoch.release()
+        if not epoch.quiet():
+            until(epoch.quiet, lambda: self._under_way.wait_for(run))
 
     def _wait_for(self, run: Run) -> Wait:
         run.expect_all()

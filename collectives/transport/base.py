@@ -129,6 +129,9 @@ class Transport(Router, Protocol):
         Note: Collective over comm.
         """
 
+    def progress(self) -> None:
+        """Let messages under way go on, for who waits for something else than a message."""
+
     def share(self, num_bytes: int) -> SharedMemory | None:
         """Return memory in common with the `neighbours`, all of which ask for as much; None, on all ranks of the
         transport, where some rank cannot have it.

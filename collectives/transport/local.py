@@ -173,6 +173,11 @@ class LocalTransport:
         """Return all ranks: threads share everything."""
         return np.arange(self.num_ranks, dtype=np.int32)
 
+    def progress(self) -> None:
+        """Raise where another rank failed; messages go on by themselves."""
+        with self._world.locked():
+            pass
+
     def share(self, num_bytes: int) -> LocalMemory:
         """Return memory in common with all ranks."""
         made = [np.empty(num_bytes, dtype=np.uint8)] if self._rank == 0 else []

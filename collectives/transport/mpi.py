@@ -126,6 +126,10 @@ class MpiTransport:
         """
         return np.array(self._node().allgather(self._rank), dtype=np.int32)
 
+    def progress(self) -> None:
+        """Let messages under way go on; see `Transport.progress`."""
+        self.comm.Iprobe()
+
     def share(self, num_bytes: int) -> MpiMemory | None:
         """Return memory in common with the neighbours; see `Transport.share`.
 
