@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sparsecomm.apps.chunks import Chunks
 from sparsecomm.apps.exchanges import Exchanges
 from sparsecomm.apps.part import Part, Queues, Waited, Way
-from sparsecomm.errors import InputError
-from sparsecomm.profile import products
+from sparsecomm.profile import clock, products
 
 Dense = npt.NDArray[Any]
 
@@ -27,27 +27,36 @@ class HostProduct:
     Args:
         exchanges: of the matrix.
         dtype: of its values.
+        chunks: how many chunks of columns products are cut into.
 
     Attributes:
         waited: how long this rank has done nothing but communicate.
     """
 
-    def __init__(self, exchanges: Exchanges, dtype: np.dtype[Any]) -> None:
-        self._exchanges, self._dtype = exchanges, dtype
+    def __init__(self, exchanges: Exchanges, dtype: np.dtype[Any], chunks: Chunks) -> None:
+        self._exchanges, self._dtype, self._chunks = exchanges, dtype, chunks
         self.waited = Waited()
 
-    def multiply(self, x: Dense, way: Way, num_chunks: int = 1) -> Dense:
+    def multiply(self, x: Dense, way: Way) -> Dense:
         """Return this rank's rows of a product.
+
+        Note: Collective over comm.
+        """
+        tuning = self._chunks.tuning(way.gather, x.shape[1], x.dtype)
+        if tuning.kept is not None:
+            return self._multiply(x, way, tuning.kept)
+        began = clock()
+        y = self._multiply(x, way, tuning.next)
+        tuning.took((clock() - began) / 1e9)
+        return y
+
+    def _multiply(self, x: Dense, way: Way, num_chunks: int) -> Dense:
+        """Return the product, made in chunks.
 
         What others wait for comes first: ghosts are asked for, partial rows made and sent, and the own block, the
         largest, is multiplied while both are on their way. In chunks, ghosts of some columns are multiplied while
         those of later ones are still coming and sums of earlier ones go back. No bit of Y depends on the chunks: every
         column is summed in the same order.
-
-        Args:
-            x: (num_own, width) rows of X; not modified.
-            way: of the product.
-            num_chunks: how many chunks of columns, as equal as can be, at most `width`.
         """
         x = np.ascontiguousarray(x)
         y = self._result(x, way)
@@ -122,10 +131,3 @@ def cut_width(width: int, num_chunks: int) -> list[tuple[int, int]]:
     """Return begin and end of chunks of columns; their widths differ by one at most."""
     count = max(1, min(width, num_chunks))
     return list(pairwise(width * number // count for number in range(count + 1)))
-
-
-def wrong_chunks(chunks: object) -> InputError | None:
-    """Return what is wrong with a number of chunks."""
-    if isinstance(chunks, bool) or not isinstance(chunks, int | np.integer) or chunks < 1:
-        return InputError(f"chunks must be a whole number of chunks of columns, at least 1, not {chunks!r}")
-    return None

@@ -13,18 +13,17 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.blocks import Blocks
+from sparsecomm.apps.chunks import Chunks, Tuning, wrong_chunks
 from sparsecomm.apps.exchanges import Exchanges
-from sparsecomm.apps.host_product import HostProduct, wrong_chunks
+from sparsecomm.apps.host_product import HostProduct
 from sparsecomm.apps.part import Way
-from sparsecomm.apps.row_planner import RowPlanner
+from sparsecomm.apps.row_planner import misfit, plan_rows
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.arrays import on_device
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
-from sparsecomm.collectives.strategies import allowed, choose
 from sparsecomm.collectives.strategy import Strategy
-from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
 from sparsecomm.cost import CostModel
@@ -60,7 +59,9 @@ class DistMatrix:
         rounds: post messages in rounds in which no rank sends or receives twice; see `Exchange`.
         chunks: of columns that products of host memory are cut into: ghosts of some are multiplied while those of
             others travel. As many messages for each; no bit of a result depends on it, but for rows that travel as
-            `int8`, whose scale is then that of a chunk.
+            `int8`, whose scale is then that of a chunk. None: numbers that `cost` predicts to be good take turns in
+            the first products of each width, and the fastest is kept.
+        cost: None is that of the topology.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -77,15 +78,17 @@ class DistMatrix:
         *,
         wire_dtype: WireDtype = None,
         rounds: bool = False,
-        chunks: int = 1,
+        chunks: int | None = 1,
+        cost: CostModel | None = None,
     ) -> None:
         self.transport = open_transport(comm)
-        self.transport.agree(_misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
+        self.transport.agree(misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire, self._chunks = wire_dtype, chunks
+        self._wire = wire_dtype
+        self._chunks = Chunks(chunks, cost or CostModel(topology), product, self._blocks, self.transport)
         self._exchanges = Exchanges(product, topology, self.transport, wire_dtype, rounds)
-        self._host = HostProduct(self._exchanges, rows.dtype)
+        self._host = HostProduct(self._exchanges, rows.dtype, self._chunks)
         self._on_device: DeviceProduct | None = None
         self._closed = False
 
@@ -168,6 +171,19 @@ class DistMatrix:
         return TransposedMatrix(self, conjugate=True)
 
     @property
+    def waited_s(self) -> float:
+        """Seconds in which this rank did nothing but communicate, in all products of host memory so far."""
+        return self._host.waited.ns / 1e9
+
+    def tuning(self, width: int, dtype: npt.DTypeLike | None = None, *, transposed: bool = False) -> Tuning:
+        """Return into how many chunks of columns products of a width are cut, and how that was found.
+
+        Note: Collective over comm, the first time.
+        """
+        way = self._reverse if transposed else self._forward
+        return self._chunks.tuning(way.gather, width, np.dtype(dtype or self.dtype))
+
+    @property
     def executed(self) -> Executed:
         """What this rank's exchanges have sent, received and copied since they were made."""
         on_device = self._on_device.exchanges if self._on_device else []
@@ -228,7 +244,7 @@ class DistMatrix:
         """Return the memory that the exchange of `plan` (`gather` or `scatter`) starts from without a copy."""
         self.check_open()
         part = self._exchanges.plan(plan)
-        if not part.stages or self._chunks > 1:
+        if not part.stages or (self._chunks.given or 1) > 1:
             return np.empty((part.num_own, width), dtype=dtype)
         return self.exchange(plan, width, dtype).own_buffer()
 
@@ -334,7 +350,7 @@ class DistMatrix:
                 block, (way.gather, way.scatter), (way.own, way.in_, way.out, way.via)
             )
         else:
-            y = self._host.multiply(block, way, self._chunks)
+            y = self._host.multiply(block, way)
         return y[:, 0] if x.ndim == 1 else y
 
     def _checked(self, x: Dense, way: Way) -> Dense:
@@ -356,46 +372,3 @@ class DistMatrix:
             levels, any_via = self.topology.num_levels, self._blocks.any_via
             self._on_device = DeviceProduct(self.product, self.transport, levels, any_via, self._wire)
         return self._on_device
-
-
-def plan_rows(
-    rows: csr_array[Any],
-    layouts: Layouts,
-    topology: Topology,
-    transport: Transport,
-    *,
-    strategy: str | Strategy = "auto",
-    width: int = 64,
-    plans: PlanCache | None = None,
-    guard: bool = False,
-    row_mode: bool = True,
-) -> RankProduct:
-    """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
-
-    Raises:
-        InputError: on every rank, when the parts do not fit each other or there is no such strategy.
-
-    Note: Collective over comm.
-    """
-    transport.agree(_misfit(rows, layouts, topology, transport))
-    planner, found = RowPlanner(rows, layouts, topology, transport, plans), {}
-    if strategy == "auto":
-        found = allowed(planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize), row_mode)
-        if guard:
-            from sparsecomm.apps.trial import try_plans  # which needs this module
-
-            strategy = try_plans(
-                planner, found, lambda product: DistMatrix(rows, product, topology, transport), width, rows.dtype
-            ).kept
-    return planner.product(choose(found, strategy, row_mode=row_mode))
-
-
-def _misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:
-    ranks = {"layout": layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
-    if len(set(ranks.values())) > 1:
-        differ = ", ".join(f"{name} {count}" for name, count in ranks.items())
-        return InputError(f"numbers of ranks differ: {differ}; make layouts and topology for the ranks of the job")
-    expected = (len(layouts.rows.own_rows(transport.rank)), layouts.cols.num_rows)
-    if rows.shape != expected:
-        return InputError(f"rank {transport.rank} must bring rows of shape {expected}, not {rows.shape}")
-    return None

@@ -16,10 +16,11 @@ from sparsecomm.apps.cached_plans import (
 )
 from sparsecomm.apps.job import on_root
 from sparsecomm.apps.source import Say, quiet
-from sparsecomm.collectives.strategies import Candidate
+from sparsecomm.collectives.strategies import Candidate, allowed, choose
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.cost import CostModel
+from sparsecomm.errors import InputError
 from sparsecomm.layout import Layouts
 from sparsecomm.pattern import Remote
 from sparsecomm.plan_cache import PlanCache, plan_key
@@ -101,3 +102,47 @@ class RowPlanner:
         if self._remote is None:
             self._remote = Remote.of(self._rows, self._layouts, self.transport.held)
         return self._remote
+
+
+def plan_rows(
+    rows: csr_array[Any],
+    layouts: Layouts,
+    topology: Topology,
+    transport: Transport,
+    *,
+    strategy: str | Strategy = "auto",
+    width: int = 64,
+    plans: PlanCache | None = None,
+    guard: bool = False,
+    row_mode: bool = True,
+) -> RankProduct:
+    """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
+
+    Raises:
+        InputError: on every rank, when the parts do not fit each other or there is no such strategy.
+
+    Note: Collective over comm.
+    """
+    transport.agree(misfit(rows, layouts, topology, transport))
+    planner, found = RowPlanner(rows, layouts, topology, transport, plans), {}
+    if strategy == "auto":
+        found = allowed(planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize), row_mode)
+        if guard:
+            from sparsecomm.apps.matrix import DistMatrix  # they need this module
+            from sparsecomm.apps.trial import try_plans
+
+            strategy = try_plans(
+                planner, found, lambda product: DistMatrix(rows, product, topology, transport), width, rows.dtype
+            ).kept
+    return planner.product(choose(found, strategy, row_mode=row_mode))
+
+
+def misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:
+    ranks = {"layout": layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
+    if len(set(ranks.values())) > 1:
+        differ = ", ".join(f"{name} {count}" for name, count in ranks.items())
+        return InputError(f"numbers of ranks differ: {differ}; make layouts and topology for the ranks of the job")
+    expected = (len(layouts.rows.own_rows(transport.rank)), layouts.cols.num_rows)
+    if rows.shape != expected:
+        return InputError(f"rank {transport.rank} must bring rows of shape {expected}, not {rows.shape}")
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.measured import measure
 from sparsecomm.apps.pace import Pace
 from sparsecomm.apps.picture import keep
 from sparsecomm.apps.row_planner import RowPlanner
@@ -22,10 +22,9 @@ from sparsecomm.apps.source import Say, quiet
 from sparsecomm.apps.summary import Json, plan_json
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.trial import try_plans
-from sparsecomm.arrays import as_device, as_host, settle, use_gpu
+from sparsecomm.arrays import as_device, use_gpu
 from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.exchange import Exchange
-from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.profile import Profile
 from sparsecomm.collectives.strategies import Candidate, allowed, choose
 from sparsecomm.collectives.strategy import Strategy, get_strategy
@@ -33,7 +32,7 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.cost import CostModel
-from sparsecomm.errors import ExchangeError, InputError
+from sparsecomm.errors import InputError
 from sparsecomm.io.csr import canonical
 from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.matrix_store import load_matrix, renumber
@@ -67,6 +66,7 @@ class SpmmOptions:
     row_mode: bool = True
     profile: Path | None = None
     gpu: bool = False
+    chunks: int | None = 1
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -92,7 +92,8 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
     )
     begin = time.perf_counter()
     report, found, product = _plan(options, share, topology, transport, plan, say)
-    with DistMatrix(share.rows, product, topology, transport) as matrix:
+    cost = _cost(options.calibration, share, topology, transport)
+    with DistMatrix(share.rows, product, topology, transport, chunks=options.chunks, cost=cost) as matrix:
         _prove(matrix, topology)
         report["seconds"] = time.perf_counter() - begin
         operator = matrix.T if options.transpose else matrix
@@ -105,16 +106,12 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
             node = topology.rank_to_node
             use_gpu(int(np.count_nonzero(node[: transport.rank] == node[transport.rank])))
         operand = as_device(x) if options.gpu else _in_place(operator, x)
-        y, times = _measure(operator, operand, options.repeat, transport, profile, pace)
-        report |= {
-            "ranks": transport.num_ranks,
-            "gpu": options.gpu,
-            "transpose": options.transpose,
-            "time_s": _spread(times),
-        }
-        runs = options.repeat + 1
-        report["executed"] = _executed(matrix, found[product.strategy], runs, options, transport)
-        report |= _check(options, operator, share, whole, y, transport, say)
+        made = measure(matrix, operator, operand, options.repeat, transport, profile, pace)
+        report |= {"ranks": transport.num_ranks, "gpu": options.gpu, "transpose": options.transpose}
+        report |= made.to_json(transport)
+        row_bytes = options.width * dtype.itemsize
+        report["executed"] = made.check_moved(found[product.strategy].volume, row_bytes, topology, transport)
+        report |= _check(options, operator, share, whole, made.y, transport, say)
     report = {"schema": "sparsecomm.spmm/1", **report}
     if profile is not None:
         keep(profile, report, share.rows, share.layouts, transport)
@@ -210,72 +207,11 @@ def _random(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[An
     return (x + 1j * rng.standard_normal(shape) if dtype.kind == "c" else x).astype(dtype)
 
 
-def _measure(
-    operator: Operator,
-    x: Any,
-    repeat: int,
-    transport: Transport,
-    profile: Profile | None,
-    pace: Pace,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Multiply once to warm up and `repeat` times more; a product takes as long as its slowest rank."""
-    y = operator @ x
-    settle(y)
-    times = np.zeros(repeat)
-    with profile or nullcontext():
-        for i in range(repeat):
-            transport.agree(None)  # a barrier, at which a job that was asked to stop does so
-            begin = time.perf_counter()
-            y = operator @ x
-            settle(y)
-            times[i] = time.perf_counter() - begin
-            pace.made(i + 1)
-    return as_host(y), transport.reduce(times, "max")
-
-
 def _in_place(operator: Operator, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return x in the memory that products read without a copy."""
     place = operator.empty(x.shape[1], x.dtype)
     place[...] = x
     return place
-
-
-def _spread(times: npt.NDArray[np.float64]) -> Json:
-    return {"median": float(np.median(times)), "min": float(times.min()), "max": float(times.max())}
-
-
-def _executed(matrix: DistMatrix, planned: Candidate, runs: int, options: SpmmOptions, transport: Transport) -> Json:
-    """Return what one product moved, and hold both sides of it against the plan.
-
-    Raises:
-        ExchangeError: on every rank, when a level moved other rows, bytes or messages than planned.
-
-    Note: Collective over comm.
-    """
-    counted, names = _total(matrix.executed, transport), matrix.topology.level_names
-    row_bytes = options.width * np.dtype(options.dtype).itemsize
-    rows, messages = planned.volume.rows * runs, planned.volume.messages * runs
-    wanted = {"rows": rows, "bytes": rows * row_bytes, "messages": messages}
-    error = None
-    for side in ("sent", "received"):
-        for noun, values in wanted.items():
-            seen = getattr(counted, f"{noun}_{side}") + (counted.bytes_loaded if noun == "bytes" else 0)
-            if not np.array_equal(seen, values):
-                error = ExchangeError(f"{runs} products {side} {seen.tolist()} {noun} per level, not {values.tolist()}")
-    transport.agree(error)
-    shown = {
-        "rows": counted.rows_sent,
-        "bytes": counted.bytes_sent,
-        "messages": counted.messages_sent,
-        "bytes_copied": counted.bytes_copied,
-        "bytes_loaded": counted.bytes_loaded,
-    }
-    return {key: {n: int(v) // runs for n, v in zip(names, values, strict=True)} for key, values in shown.items()}
-
-
-def _total(executed: Executed, transport: Transport) -> Executed:
-    fields = Executed.__dataclass_fields__
-    return Executed(*(transport.reduce(getattr(executed, name), "sum") for name in fields))
 
 
 def _check(

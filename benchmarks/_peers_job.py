@@ -18,9 +18,9 @@ from _by_hand import NeededRows, Neighbours, WholeX
 from _spmm_job import mpi_library
 
 from sparsecomm.apps.job import Share, bring
-from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.redistributed import RedistributedMatrix
-from sparsecomm.apps.row_planner import RowPlanner
+from sparsecomm.apps.row_planner import RowPlanner, plan_rows
 from sparsecomm.apps.spmm import TOLERANCE, max_error
 from sparsecomm.calibration import Calibration
 from sparsecomm.collectives.strategies import choose

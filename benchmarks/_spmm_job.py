@@ -16,7 +16,8 @@ import numpy.typing as npt
 from _by_hand import NeededRows, WholeX
 
 from sparsecomm.apps.job import Share, bring
-from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.row_planner import plan_rows
 from sparsecomm.apps.spmm import TOLERANCE, max_error
 from sparsecomm.collectives.strategies import candidates, choose
 from sparsecomm.collectives.transport.mpi import MpiTransport

@@ -48,6 +48,7 @@ def show_spmm(report: Json) -> None:
     times = ", ".join(f"{name} {seconds(report['time_s'][name])}" for name in ("median", "min", "max"))
     what = "A.T @ X" if report["transpose"] else "A @ X"
     console.print(f"{what} on {counted(report['ranks'], 'rank')}{', on GPUs' if report['gpu'] else ''}: {times}")
+    _show_exposed(console, report)
     if report["calibration"] is None:
         console.print(
             f"predicted times are for the machine that topology {report['topology']['name']} describes; "
@@ -58,6 +59,16 @@ def show_spmm(report: Json) -> None:
         verdict = "verified against scipy" if report["verified"] else "WRONG: differs from scipy"
         error = report["max_error"]
         console.print(f"{verdict}, " + ("not finite" if error is None else f"max error {error:.1e}"))
+
+
+def _show_exposed(console: Console, report: Json) -> None:
+    if report["chunks_tried"]:
+        tried = ", ".join(f"{number}: {seconds(time_s)}" for number, time_s in report["chunks_tried"].items())
+        console.print(f"tried chunks of columns, {tried}")
+    if report["exposed_s"]:
+        exposed = ", ".join(f"{name} {seconds(value)}" for name, value in report["exposed_s"].items())
+        cut = f" in {report['chunks']} chunks of columns" if report["chunks"] > 1 else ""
+        console.print(f"exposed communication of a product{cut}, over the ranks: {exposed}")
 
 
 def show_partition(report: Json) -> None:

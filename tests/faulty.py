@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from sparsecomm.apps.matrix import DistMatrix, plan_rows
+from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.apps.row_planner import plan_rows
 from sparsecomm.collectives.transport.mpi import MpiTransport
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.layout import Layout, Layouts

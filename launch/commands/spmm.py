@@ -51,6 +51,13 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
         "--guard", action="store_true", help="with -s auto: run the two plans predicted fastest, keep the faster"
     )
     parser.add_argument(
+        "--chunks",
+        type=_chunks,
+        default=1,
+        metavar="N|auto",
+        help="chunks of columns, some multiplied while others travel; auto tries some and keeps the fastest (1)",
+    )
+    parser.add_argument(
         "--gpu", action="store_true", help="multiply on the GPU of every rank; ranks of a node share those it has"
     )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
@@ -63,6 +70,16 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument("--repeat", type=int, default=5, help="timed products after one to warm up (5)")
     add_json(parser)
     return parser
+
+
+def _chunks(text: str) -> int | None:
+    """Read a number of chunks; None is `auto`."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of chunks nor auto") from err
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +113,11 @@ def _check_options(args: argparse.Namespace) -> None:
     from sparsecomm.store import check_replaceable
 
     check_planning(args)
+    if args.chunks is not None and not 1 <= args.chunks <= args.width:
+        raise InputError(f"--chunks {args.chunks} cannot cut {args.width} columns; give 1 to {args.width}, or auto")
     if args.gpu:
+        if args.chunks != 1:
+            raise InputError("--chunks cuts products of host memory; leave it out, or --gpu")
         _check_gpu_dtype(args.dtype)
         check_gpu()
     check_deadline(args.deadline or 0)
@@ -168,6 +189,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         row_mode=args.row_mode,
         profile=args.profile,
         gpu=args.gpu,
+        chunks=args.chunks,
     )
 
 

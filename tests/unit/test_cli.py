@@ -79,6 +79,9 @@ SPMM = {
         noun: dict.fromkeys(LEVELS, int) for noun in ("rows", "bytes", "messages", "bytes_copied", "bytes_loaded")
     },
     "time_s": {"median": float, "min": float, "max": float},
+    "exposed_s": {"mean": float, "max": float},
+    "chunks": int,
+    "chunks_tried": type(None),
     "max_error": float,
     "verified": bool,
 }

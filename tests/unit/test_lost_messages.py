@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsecomm.apps import spmm
+from sparsecomm.apps import measured
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
@@ -97,13 +97,13 @@ def test_rows_that_are_not_the_planned_ones_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("noun", ["rows_sent", "bytes_sent", "messages_sent", "rows_received", "messages_received"])
 def test_every_count_is_compared(noun: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    total = spmm._total
+    total = measured._total
 
     def one_less(*args: Any) -> Any:
         counted = total(*args)
         less = getattr(counted, noun) - np.array([0, 1])
         return type(counted)(**{n: less if n == noun else getattr(counted, n) for n in type(counted).__slots__})
 
-    monkeypatch.setattr(spmm, "_total", one_less)
+    monkeypatch.setattr(measured, "_total", one_less)
     with pytest.raises(SparseCommError, match=f"products {noun.split('_')[1]} .* {noun.split('_')[0]} per level, not"):
         run_local(3, lambda transport: run_spmm(OPTIONS, MACHINE, transport))
