@@ -23,6 +23,7 @@ from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.arrays import on_device
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.guard import ClosedTogether
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 Dense = npt.NDArray[Any]
 
 
-class DistMatrix:
+class DistMatrix(ClosedTogether):
     """A matrix whose rows are spread over ranks, ready to multiply dense blocks.
 
     Every rank holds blocks {own, ghost} rows x {own, ghost} columns, and
@@ -141,13 +142,6 @@ class DistMatrix:
         matrix = DistMatrix(rows, product, topology, transport, wire_dtype=wire_dtype)
         transport.close()
         return matrix
-
-    def __enter__(self) -> DistMatrix:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:  # closing is collective, and a rank that fails alone would wait in it for ever
-            self.close()
 
     def __repr__(self) -> str:
         return (

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.whole import collect, distribute
 from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.guard import ClosedTogether
 from sparsecomm.collectives.redistribute import REDISTRIBUTE
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.errors import InputError
@@ -22,7 +23,7 @@ from sparsecomm.typing import IntGlobal
 Dense = npt.NDArray[Any]
 
 
-class RedistributedMatrix:
+class RedistributedMatrix(ClosedTogether):
     """A matrix whose remote nonzeros every rank holds, to multiply its slice of the columns of X with all of them.
 
     It multiplies A x I, the identity having a row for each rank, by X cut into pieces: row r of X, k wide, is as many
@@ -50,13 +51,6 @@ class RedistributedMatrix:
         cut = Layouts(*(Layout(layout.offsets * self._pieces) for layout in layouts))
         self._transport = open_transport(comm)
         self._matrix = DistMatrix.from_rows(made, cut, topology, self._transport, strategy=REDISTRIBUTE)
-
-    def __enter__(self) -> RedistributedMatrix:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:  # closing is collective, and a rank that fails alone would wait in it for ever
-            self.close()
 
     def __repr__(self) -> str:
         return (

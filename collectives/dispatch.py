@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.guard import ClosedTogether
 from sparsecomm.collectives.hierarchical import hierarchical_copies
 from sparsecomm.collectives.strategy import Spread
 from sparsecomm.collectives.transport.base import agreed
@@ -24,7 +25,7 @@ from sparsecomm.topology import Topology
 from sparsecomm.typing import Bools, IntGlobal, IntRank
 
 
-class Dispatch:
+class Dispatch(ClosedTogether):
     """Fetches the rows that this rank asks for, and sends answers back to their owners, weighted and summed.
 
     Each call of `fetch` has requests of its own, in any order and with repeats. A row enters a node once and a rank
@@ -79,13 +80,6 @@ class Dispatch:
         )
         self._set_requests(none)
         self.call = self._num_calls = 0
-
-    def __enter__(self) -> Dispatch:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:  # closing is collective, and a rank that fails alone would wait in it for ever
-            self.close()
 
     def __repr__(self) -> str:
         return f"Dispatch(num_rows={self.layout.num_rows}, topology={self.topology.name!r}, {self._exchange!r})"

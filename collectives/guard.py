@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from sparsecomm.errors import ExchangeError
+
+
+class ClosedTogether:
+    """Closes at the end of a `with` block, unless an error ends it.
+
+    Closing is collective: a rank that fails alone would wait in it for ever instead of ending the job.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+
+    def close(self) -> None:
+        """Free what was made.
+
+        Note: Collective over comm.
+        """
+        raise NotImplementedError
 
 
 class Guard:
