@@ -11,11 +11,12 @@ from scipy.sparse import csr_array
 
 from sparsecomm.kernels import prepare
 from sparsecomm.kernels.ceilings import Ceilings
-from sparsecomm.kernels.model import percent, predict, staged_traffic
+from sparsecomm.kernels.model import bytes_in_slices, percent, predict, staged_traffic
 from sparsecomm.kernels.reorder import footprint_bound, reorder_rows, total_footprint
 from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.kernels.staged import Staged
 from sparsecomm.kernels.threads import clock
+from sparsecomm.kernels.tiled import vectors_before_slices
 
 Json = dict[str, Any]
 Say = Callable[[str], None]
@@ -56,7 +57,8 @@ def judge_product(
         matrix = csr_array(matrix[order])
     ceilings = (None if measure else Ceilings.load(threads)) or _measured(threads, say)
     say("counting what is read again, and when")
-    prediction = predict(Reuse.of(matrix), width, matrix.dtype.itemsize, ceilings)
+    sliced = bytes_in_slices(matrix, width)
+    prediction = predict(Reuse.of(matrix), width, matrix.dtype.itemsize, ceilings, sliced_bytes=sliced)
     say("multiplying")
     times = _times(matrix, width, threads, repeat)
     median = statistics.median(times)
@@ -91,6 +93,8 @@ def _times(matrix: csr_array[Any], width: int, threads: int, repeat: int) -> lis
     x = np.random.default_rng(0).standard_normal((matrix.shape[1], width)).astype(matrix.dtype)
     product = prepare(matrix, implementation="compiled", threads=threads)
     out = product.multiply(x)
+    for _ in range((vectors_before_slices(matrix) or 0) if width == 1 else 0):
+        product.multiply(x, out)
     now, times = clock(threads), []
     for _ in range(repeat):
         begin = now()

@@ -37,7 +37,7 @@ class Crew:
 
     def run(self, frame: Words, parts: int, x: npt.NDArray[Any], out: npt.NDArray[Any], keep: bool) -> None:
         """Run the parts of a frame on these blocks; whoever is awake takes some."""
-        if self._mail.item(AWAKE) < len(self._beds):
+        if self._beds and self._mail.item(AWAKE) < len(self._beds):
             for bed in self._beds:
                 if bed.empty():
                     bed.put(None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sparsecomm.kernels.cache import caches
 from sparsecomm.kernels.ceilings import SETS_BYTES, Ceilings
 from sparsecomm.kernels.reuse import Reuse
+from sparsecomm.kernels.sliced import Sliced
+from sparsecomm.kernels.tiled import is_uniform
 
 _INDEX_BYTES: Final = 4
 
@@ -42,7 +45,7 @@ class Prediction:
         return max(self.limits_s, key=lambda name: self.limits_s[name])
 
 
-def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings) -> Prediction:
+def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings, *, sliced_bytes: int = 0) -> Prediction:
     """Return the time of `Y = A @ X` by the compiled loops.
 
     Every nonzero takes what its row of X takes out of a set as large as what was touched since that row's last use;
@@ -53,12 +56,19 @@ def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings) -> Pred
         width: columns of X.
         itemsize: bytes of an entry.
         ceilings: of this machine, for the threads that share the product.
+        sliced_bytes: of value and column of a nonzero, where the matrix is in slices and `width` is 1; see
+            `bytes_in_slices`.
 
     Source: roofline of Williams, Waterman, Patterson 2009, with one roof for each cache, and distances between uses.
     """
-    row_bytes, entry_bytes = width * itemsize, itemsize + _INDEX_BYTES
+    row_bytes, entry_bytes = width * itemsize, sliced_bytes or itemsize + _INDEX_BYTES
     sets, counts = reuse.working_sets(row_bytes, entry_bytes)
-    seconds = reuse.nnz * nonzero_s(reuse, row_bytes, itemsize, ceilings) + reuse.rows * ceilings.of_row(row_bytes)
+    if sliced_bytes and ceilings.slice_s:
+        each = float(ceilings.of_slices(sliced_bytes, sets) @ counts) / max(reuse.nnz, 1)
+        seconds = reuse.nnz * each + reuse.rows * ceilings.slice_row_s
+    else:
+        each = nonzero_s(reuse, row_bytes, itemsize, ceilings)
+        seconds = reuse.nnz * each + reuse.rows * ceilings.of_row(row_bytes)
     streamed = reuse.nnz * entry_bytes + reuse.rows * row_bytes
     moved: dict[str, int] = {}
     limits: dict[str, float] = {}
@@ -69,6 +79,13 @@ def predict(reuse: Reuse, width: int, itemsize: int, ceilings: Ceilings) -> Pred
         moved[name] = max(moved.get(name, 0), num_bytes)
         limits[name] = max(limits.get(name, 0.0), num_bytes / ceilings.bandwidth_Bps(place))
     return Prediction(seconds, 2 * reuse.nnz * width, moved, limits)
+
+
+def bytes_in_slices(matrix: csr_array[Any], width: int) -> int:
+    """Return the bytes of value and column of a nonzero in slices; 0 where products of this width have none."""
+    if width > 1 or not Sliced.suits(matrix):
+        return 0
+    return Sliced.entry_bytes(matrix, is_uniform(matrix.data))
 
 
 def nonzero_s(reuse: Reuse, row_bytes: int, itemsize: int, ceilings: Ceilings) -> float:

@@ -37,11 +37,21 @@ class Sliced:
     """
 
     @staticmethod
-    def suits(matrix: csr_array[Any]) -> bool:
-        """Say whether this processor gathers by AVX-512, and 32 bits number the rows and columns."""
+    def can_be() -> bool:
+        """Say whether this processor gathers by AVX-512."""
         from sparsecomm.kernels.form import vector_unit
 
-        return vector_unit()[0] == _REGISTER_BYTES and max(matrix.shape) < 2**31
+        return vector_unit()[0] == _REGISTER_BYTES
+
+    @staticmethod
+    def suits(matrix: csr_array[Any]) -> bool:
+        """Say whether this processor gathers by AVX-512, and 32 bits number the rows and columns."""
+        return Sliced.can_be() and max(matrix.shape) < 2**31
+
+    @staticmethod
+    def entry_bytes(matrix: csr_array[Any], uniform: bool) -> int:
+        """Return the bytes of value and column of a nonzero."""
+        return column_type(matrix.shape[1])().itemsize + (0 if uniform else matrix.dtype.itemsize)
 
     def __init__(self, matrix: csr_array[Any], uniform: bool = False) -> None:
         self._uniform, self._walks = uniform, dict[int, Walk]()
@@ -52,7 +62,7 @@ class Sliced:
                 break
         self._place = np.empty(rows, np.int64)
         self._place[self._rows[:rows]] = self._starts[np.arange(rows) // self._lanes] + np.arange(rows) % self._lanes
-        columns = matrix.indices.astype(np.uint16 if matrix.shape[1] <= 1 << 16 else np.uint32)
+        columns = matrix.indices.astype(column_type(matrix.shape[1]))
         self._indices = self._filled(matrix, columns)
         self._data: Dense = matrix.data[:1].copy() if uniform else self._filled(matrix, matrix.data)
 
@@ -80,7 +90,7 @@ class Sliced:
         return self._indices.size / max(1, int(self._lengths.sum()))
 
     def multiply(self, x: Dense, out: Dense, threads: int, *, keep: bool = False) -> None:
-        """Compute `out = matrix @ x`, or add to `out`; both are vectors."""
+        """Compute `out = matrix @ x`, or add to `out`; both are vectors, or of one column."""
         walk = self._walks.get(threads)
         if walk is None:
             with one_process():
@@ -97,3 +107,8 @@ class Sliced:
         walk.hold({frame.STARTS: self._starts, frame.INDICES: self._indices, frame.VALUES: self._data})
         walk.hold({frame.FULL: self._full, frame.LENGTHS: self._lengths, frame.ROWS: self._rows})
         return walk
+
+
+def column_type(cols: int) -> type[np.uint16 | np.uint32]:
+    """Return the type that numbers so many columns."""
+    return np.uint16 if cols <= 1 << 16 else np.uint32

@@ -124,9 +124,9 @@ class Tiled:
 
     def _multiply_vector(self, x: Dense, out: Dense, first: int, last: int, keep: bool) -> None:
         """Multiply with one column: by slices, once the matrix has been used often enough to pay for making them."""
-        slices = self._made_slices() if last - first == self.num_rows else None
+        slices = (self._slices or self._made_slices()) if last - first == self.num_rows else None
         if slices is not None and out.flags.c_contiguous and x.flags.c_contiguous:
-            slices.multiply(x.reshape(-1), out.reshape(-1), useful_threads(self.nnz, 1, self.threads), keep=keep)
+            slices.multiply(x, out, useful_threads(self.nnz, 1, self.threads), keep=keep)
             return
         plain, indptr = self._plain, self.matrix.indptr[first : last + 1]
         if self.nnz <= _FEW_NONZEROS:
@@ -139,11 +139,10 @@ class Tiled:
         )
 
     def _made_slices(self) -> Sliced | None:
-        if self._slices is None:
-            self._vectors += 1
-            enough = _VECTORS_OF_FEW if self.nnz <= _FEW_NONZEROS else _VECTORS
-            if self._vectors > enough and Sliced.suits(self.matrix):
-                self._slices = Sliced(self.matrix, self._uniform)
+        self._vectors += 1
+        enough = vectors_before_slices(self.matrix)
+        if enough is not None and self._vectors > enough:
+            self._slices = Sliced(self.matrix, self._uniform)
         return self._slices
 
     def _best_setting(self, x: Dense) -> Setting:
@@ -230,6 +229,13 @@ class Tiled:
 def useful_threads(nnz: int, width: int, threads: int) -> int:
     """Return how many of the threads are worth waking for so many nonzeros and columns."""
     return max(1, min(threads, int(nnz * (_NONZERO_NS + _COLUMN_NS * width) / _THREAD_NS)))
+
+
+def vectors_before_slices(matrix: csr_array[Any]) -> int | None:
+    """Return after how many products with a vector slices are made; None if they never are."""
+    if not Sliced.suits(matrix):
+        return None
+    return _VECTORS_OF_FEW if matrix.nnz <= _FEW_NONZEROS else _VECTORS
 
 
 def cut_rows(indptr: Indices, parts: int) -> list[int]:

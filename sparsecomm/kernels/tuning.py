@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -17,11 +16,11 @@ from sparsecomm.kernels.threads import clock
 # Multiply-adds from which a product is worth measuring, and that a trial takes at most.
 TUNED_WORK: Final = 1 << 23
 _TRIAL_WORK: Final = 1 << 25
-_ROUNDS: Final = 3
+_ROUNDS: Final = 5
 # Matrices whose features are powers of two closer than this are taken for alike.
 _ALIKE: Final = 0.25
 _MAX_ENTRIES: Final = 512
-_VERSION: Final = 4
+_VERSION: Final = 5
 
 _AHEAD: Final = (8, 16)
 _LINE_BYTES: Final = 64
@@ -46,14 +45,13 @@ class Setting(NamedTuple):
 def candidates(matrix: csr_array[Any], width: int) -> dict[str, Setting]:
     """Return the settings that are worth trying for a product with X of `width` columns."""
     row_bytes = width * matrix.dtype.itemsize
-    found = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead) for ahead in _AHEAD}
+    plain = {"plain": Setting()} | {f"ahead {ahead}": Setting(ahead) for ahead in _AHEAD}
     if row_bytes % _LINE_BYTES:
-        return found
-    shifted = {"lines": False} if row_bytes > _LINE_BYTES else {}
-    large = matrix.shape[0] * row_bytes > dict(caches()).get("L2", 1 << 20)
-    kinds = shifted | ({"streamed": True} if large else {})
-    for (kind, streamed), ahead in itertools.product(kinds.items(), (0, _AHEAD[0])):
-        found[f"{kind} {ahead}"] = Setting(ahead, True, streamed)
+        return plain
+    # Rows of several lines are faster by lines wherever that can be; where it cannot these settings are the plain ones.
+    found = plain if row_bytes == _LINE_BYTES else {f"lines {ahead}": Setting(ahead, True) for ahead in (0, *_AHEAD)}
+    if matrix.shape[0] * row_bytes > dict(caches()).get("L2", 1 << 20):
+        found |= {f"streamed {ahead}": Setting(ahead, True, True) for ahead in (0, *_AHEAD)}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels import ceilings
 from sparsecomm.kernels.cache import processor
 from sparsecomm.kernels.ceilings import ROW_BYTES, SETS_BYTES, Ceilings
-from sparsecomm.kernels.model import predict, staged_traffic
+from sparsecomm.kernels.model import bytes_in_slices, predict, staged_traffic
 from sparsecomm.kernels.reorder import footprint_bound, reorder_rows, total_footprint
 from sparsecomm.kernels.reuse import Reuse
+from sparsecomm.kernels.sliced import Sliced
 from sparsecomm.kernels.staged import Staged
 from sparsecomm.launch.cli import main
 
@@ -114,11 +116,36 @@ def test_prediction_is_nonzeros_and_rows_where_all_memory_is_equally_near() -> N
     assert prediction.bound_s == max(prediction.limits_s.values()) == prediction.limits_s[prediction.limit]
 
 
+def test_prediction_of_slices_grows_with_the_bytes_of_a_nonzero() -> None:
+    times = (1e-9,) * len(SETS_BYTES), (3e-9,) * len(SETS_BYTES)
+    known = replace(flat_ceilings(9e-9, 0.0), slice_s=times, slice_row_s=5e-9)
+    reuse = Reuse.of(matrix_of(1000, 1000, 0.01))
+    expected = {2: 1e-9, 4: 2e-9, 6: 3e-9}
+    for num_bytes, each in expected.items():
+        prediction = predict(reuse, 1, 4, known, sliced_bytes=num_bytes)
+        assert prediction.seconds == pytest.approx(reuse.nnz * each + 1000 * 5e-9)
+    assert predict(reuse, 1, 4, known).seconds == pytest.approx(reuse.nnz * 9e-9)
+    assert predict(reuse, 1, 4, flat_ceilings(9e-9, 0.0), sliced_bytes=2).seconds == pytest.approx(reuse.nnz * 9e-9)
+
+
+def test_bytes_in_slices_are_those_of_the_arrays() -> None:
+    matrix, wide = matrix_of(200, 200, 0.1), matrix_of(20, 70_000, 0.01)
+    for uniform in (False, True):
+        for one in (matrix, wide):
+            if uniform:
+                one.data[:] = 1
+            assert bytes_in_slices(one, 2) == 0
+            if Sliced.suits(one):
+                slices = Sliced(one, uniform)
+                assert bytes_in_slices(one, 1) == slices._indices.itemsize + (0 if uniform else slices._data.itemsize)
+
+
 def test_ceilings_are_kept_and_what_is_damaged_is_measured_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = Ceilings(processor(), 2, ((1e-9,) * len(SETS_BYTES),) * len(ROW_BYTES), (1e-9,) * len(ROW_BYTES))
+    table = ((1e-9,) * len(SETS_BYTES),) * len(ROW_BYTES)
+    kept = Ceilings(processor(), 2, table, (1e-9,) * len(ROW_BYTES), table[:2], 1e-9)
     assert Ceilings.load(2) is None
     kept.save()
     assert Ceilings.load(2) == kept
