@@ -8,6 +8,7 @@ PARTITION ?= block
 STRATEGY ?= auto
 CUDA ?= cuda12
 TORCH ?= torch==2.13.0
+JAX ?= jax==0.10.2
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -60,9 +61,9 @@ clean:
 	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,report]'
 	touch $@
 
-# PyTorch in one environment only, and pinned: it takes as long to install as all the rest.
+# PyTorch and JAX in one environment only, and pinned: the first takes as long to install as all the rest.
 .venv/.test: .venv/.demo
-	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,report,test,lint]' $(TORCH)
+	$(BIN)/$(PIP_INSTALL) -e '.[mpi,partition,report,test,lint]' $(TORCH) $(JAX)
 	touch $@
 
 .venv/.gpu: .venv/.test

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparsecomm.apps.handles import handle_of
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.torch import (
     DistSparse,
@@ -31,7 +32,6 @@ from sparsecomm.apps.torch import (
     two_steps,
 )
 from sparsecomm.apps.torch.arrays import as_array
-from sparsecomm.apps.torch.handles import handle_of
 from sparsecomm.collectives.dispatch import Dispatch
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
@@ -122,7 +122,7 @@ def check_gather_and_scatter(transport: Transport) -> None:
         add, rows = on_whole(lambda x: scatter(exchange, x), transport, ghosts, own)
         if rows:
             assert torch.autograd.gradcheck(add, (drawn((rows, 2)),))
-        with pytest.raises(InputError, match="own rows, not a tensor of shape"):
+        with pytest.raises(InputError, match="own rows, not an array of shape"):
             gather(exchange, torch.zeros(own + 1, 2))
 
 

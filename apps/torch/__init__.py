@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sparsecomm.apps.ghost_exchange import GhostExchange
 from sparsecomm.apps.torch.dispatch import combine, fetch
-from sparsecomm.apps.torch.exchange import GhostExchange, gather, scatter
+from sparsecomm.apps.torch.exchange import gather, scatter
 from sparsecomm.apps.torch.gradients import MaskedGradients, SignGradients, TopKGradients, sum_gradients
 from sparsecomm.apps.torch.lion import Lion, SignVotes
 from sparsecomm.apps.torch.modules import DistSparse, ModelParallelLinear, spmm, two_steps

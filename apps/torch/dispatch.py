@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from sparsecomm.apps.handles import handle_of, thing_of
 from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
-from sparsecomm.apps.torch.handles import handle_of, thing_of
 from sparsecomm.collectives.dispatch import Dispatch
 
 

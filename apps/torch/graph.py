@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array, hstack, vstack
 
+from sparsecomm.apps.ghost_exchange import GhostExchange
 from sparsecomm.apps.matrix import DistMatrix
-from sparsecomm.apps.torch.exchange import GhostExchange
 from sparsecomm.apps.torch.local import LocalMatrix, is_dense
 from sparsecomm.apps.torch.modules import spmm
 from sparsecomm.collectives.dispatch import Dispatch

@@ -8,9 +8,9 @@ import torch
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.gradients import gradients, multiply_keeping
+from sparsecomm.apps.handles import handle_of, thing_of
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
-from sparsecomm.apps.torch.handles import handle_of, thing_of
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.layout import Layouts
 from sparsecomm.topology import Topology

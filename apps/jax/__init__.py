@@ -1,0 +1,8 @@
+"""Sparse exchanges inside JAX: functions that can be compiled and differentiated, over the ranks of a job."""
+
+from __future__ import annotations
+
+from sparsecomm.apps.ghost_exchange import GhostExchange
+from sparsecomm.apps.jax.functions import gather, scatter, spmm, sum_gradients
+
+__all__ = ["GhostExchange", "gather", "scatter", "spmm", "sum_gradients"]
