@@ -20,7 +20,7 @@ _LONG_TURN_S: Final = 3e-5  # giving way takes a microsecond where nobody else w
 _CROWDED_S: Final = 0.05
 _TURNS_AWAKE: Final = 4
 _DOZE_S: Final = 5e-5
-# 4 ranks on 2 cores: a run of small messages takes 30 us like this, and 200 where who waits sleeps at once.
+# 4 ranks on 2 cores: a run of small messages takes 24 us like this, and 200 where who waits sleeps at once.
 _AWAKE_S: Final = 5e-4
 _MAX_SHOWN: Final = 8
 
