@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sparsecomm.arrays import DeviceArray, as_device, current_stream, device_module, new_event, pinned
 from sparsecomm.collectives.device import DeviceGather, DeviceScatter
+from sparsecomm.collectives.device_levels import DeviceLevels, LevelGather, LevelScatter
+from sparsecomm.collectives.device_links import Choice, DeviceLinks, DeviceTransport
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
-from sparsecomm.collectives.wire import WireDtype
+from sparsecomm.collectives.wire import RowFormat, WireDtype
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.kernels.cuda import DeviceMatrix
@@ -29,20 +29,29 @@ class DeviceProduct:
         num_levels: of the topology.
         any_via: whether some rank's via block has nonzeros.
         wire_dtype: what rows are rounded to on their way.
+        device_transport: what rows on GPUs go by, see `DeviceLinks`.
 
     Note: Collective over comm.
     """
 
     def __init__(
-        self, product: RankProduct, transport: Transport, num_levels: int, any_via: bool, wire_dtype: WireDtype
+        self,
+        product: RankProduct,
+        transport: Transport,
+        num_levels: int,
+        any_via: bool,
+        wire_dtype: WireDtype,
+        device_transport: DeviceTransport = "auto",
     ) -> None:
         self._product, self._transport, self._any_via = product, transport, any_via
         self._num_levels, self._wire = num_levels, wire_dtype
         self._done = new_event()  # of the product before, which may have been on another stream
         self._blocks: dict[int, DeviceMatrix] = {}
-        self._exchanges: list[Exchange] = []
-        self._gathers: dict[tuple[str, int, str], DeviceGather] = {}
-        self._scatters: dict[tuple[str, int, str], DeviceScatter] = {}
+        self._links = DeviceLinks(transport, device_transport, num_levels)
+        self._choices: dict[str, tuple[Choice, ...]] = {}
+        self._exchanges: list[Exchange | DeviceLevels] = []
+        self._gathers: dict[tuple[str, int, str], DeviceGather | LevelGather] = {}
+        self._scatters: dict[tuple[str, int, str], DeviceScatter | LevelScatter] = {}
 
     def forget_values(self) -> None:
         """Upload the blocks anew when they are next used: their values have changed."""
@@ -67,11 +76,11 @@ class DeviceProduct:
         if send and not self._any_via:
             send.pack(partials)
         own.multiply(x, y)
-        under_way = [fetch.start()] if fetch else []
-        if send and not self._any_via:
-            under_way.append(send.start())
         if fetch:
-            ghosts = fetch.wait(under_way[1:])
+            fetch.start()
+        early = send.start() if send and not self._any_via else []
+        if fetch:
+            ghosts = fetch.wait(early)
             in_.multiply(ghosts, y, keep=True)
             via.multiply(ghosts, partials, keep=True)
         if send:
@@ -89,33 +98,49 @@ class DeviceProduct:
         """
         for exchange in self._exchanges:
             exchange.close()
+        self._links.close()
 
     @property
-    def exchanges(self) -> list[Exchange]:
+    def exchanges(self) -> list[Exchange | DeviceLevels]:
         """Those made so far, for what they have moved."""
         return self._exchanges
+
+    @property
+    def choices(self) -> dict[str, tuple[Choice, ...]]:
+        """What each level goes by, for every plan used so far."""
+        return self._choices
 
     def _uploaded(self, block: Block) -> DeviceMatrix:
         if id(block) not in self._blocks:
             self._blocks[id(block)] = DeviceMatrix(block.matrix)
         return self._blocks[id(block)]
 
-    def _gather(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceGather:
+    def _gather(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceGather | LevelGather:
         key = (name, x.shape[1], str(x.dtype))
         if key not in self._gathers:
-            self._gathers[key] = DeviceGather(self._exchange(name, plan, x))
+            made = self._exchange(name, plan, x, adds=False)
+            self._gathers[key] = LevelGather(made) if isinstance(made, DeviceLevels) else DeviceGather(made)
         return self._gathers[key]
 
-    def _scatter(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceScatter:
+    def _scatter(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceScatter | LevelScatter:
         key = (name, x.shape[1], str(x.dtype))
         if key not in self._scatters:
-            self._scatters[key] = DeviceScatter(self._exchange(name, plan, x))
+            made = self._exchange(name, plan, x, adds=True)
+            self._scatters[key] = LevelScatter(made) if isinstance(made, DeviceLevels) else DeviceScatter(made)
         return self._scatters[key]
 
-    def _exchange(self, name: str, plan: RankPlan, x: Any) -> Exchange:
-        made = Exchange(
-            plan, self._transport, x.shape[1], np.dtype(str(x.dtype)), wire_dtype=self._wire,
-            num_levels=self._num_levels, name=name, allocate=pinned,
-        )  # fmt: skip
+    def _exchange(self, name: str, plan: RankPlan, x: DeviceArray, adds: bool) -> Exchange | DeviceLevels:
+        width, dtype = x.shape[1], np.dtype(str(x.dtype))
+        if name not in self._choices:
+            self._choices[name] = self._links.choose(plan, RowFormat.of(width, dtype, self._wire, self._num_levels))
+        names = [choice.name for choice in self._choices[name]]
+        made: Exchange | DeviceLevels
+        if {names[stage.level] for stage in plan.stages} <= {"pinned"}:
+            made = Exchange(
+                plan, self._transport, width, dtype, wire_dtype=self._wire, num_levels=self._num_levels, name=name,
+                allocate=pinned,
+            )  # fmt: skip
+        else:
+            made = DeviceLevels(plan, self._transport, self._links, names, width, dtype, adds)
         self._exchanges.append(made)
         return made

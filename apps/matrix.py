@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
     from sparsecomm.apps.device_product import DeviceProduct
+    from sparsecomm.collectives.device_links import Choice, DeviceTransport
 
 Dense = npt.NDArray[Any]
 
@@ -63,6 +64,8 @@ class DistMatrix(ClosedTogether):
             `int8`, whose scale is then that of a chunk. None: numbers that `cost` predicts to be good take turns in
             the first products of each width, and the fastest is kept.
         cost: None is that of the topology.
+        device_transport: what rows of blocks on GPUs go by, `ipc`, `nccl` or `pinned`, one for all levels or one for
+            each; `auto` tries what there is. See docs/gpu.md.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -81,12 +84,13 @@ class DistMatrix(ClosedTogether):
         rounds: bool = False,
         chunks: int | None = 1,
         cost: CostModel | None = None,
+        device_transport: DeviceTransport = "auto",
     ) -> None:
         self.transport = open_transport(comm)
         self.transport.agree(misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire = wire_dtype
+        self._wire, self._device_transport = wire_dtype, device_transport
         self._chunks = Chunks(chunks, cost or CostModel(topology), product, self._blocks, self.transport)
         self._exchanges = Exchanges(product, topology, self.transport, wire_dtype, rounds)
         self._host = HostProduct(self._exchanges, rows.dtype, self._chunks)
@@ -106,6 +110,7 @@ class DistMatrix(ClosedTogether):
         plans: PlanCache | None = None,
         guard: bool = False,
         row_mode: bool = True,
+        device_transport: DeviceTransport = "auto",
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -121,6 +126,7 @@ class DistMatrix(ClosedTogether):
             guard: with `auto`, run the two plans predicted fastest against each other and keep the one that is. Sums
                 are then added in an order that depends on times.
             row_mode: False multiplies every nonzero where its row is, so that `update_values` moves none of them.
+            device_transport: what rows of blocks on GPUs go by.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -139,7 +145,9 @@ class DistMatrix(ClosedTogether):
             guard=guard,
             row_mode=row_mode,
         )
-        matrix = DistMatrix(rows, product, topology, transport, wire_dtype=wire_dtype)
+        matrix = DistMatrix(
+            rows, product, topology, transport, wire_dtype=wire_dtype, device_transport=device_transport
+        )
         transport.close()
         return matrix
 
@@ -176,6 +184,13 @@ class DistMatrix(ClosedTogether):
         """
         way = self._reverse if transposed else self._forward
         return self._chunks.tuning(way.gather, width, np.dtype(dtype or self.dtype))
+
+    @property
+    def device_choices(self) -> dict[str, dict[str, Choice]]:
+        """What every level goes by, and why, for each plan (`gather`, `scatter`) that has moved rows of GPUs."""
+        names, used = [level.name for level in self.topology.levels], self._on_device
+        found = used.choices if used is not None else {}
+        return {plan: dict(zip(names, choices, strict=True)) for plan, choices in found.items()}
 
     @property
     def executed(self) -> Executed:
@@ -364,5 +379,7 @@ class DistMatrix(ClosedTogether):
             from sparsecomm.apps.device_product import DeviceProduct  # most jobs have no GPU
 
             levels, any_via = self.topology.num_levels, self._blocks.any_via
-            self._on_device = DeviceProduct(self.product, self.transport, levels, any_via, self._wire)
+            self._on_device = DeviceProduct(
+                self.product, self.transport, levels, any_via, self._wire, self._device_transport
+            )
         return self._on_device

@@ -138,6 +138,7 @@ def plan_rows(
 
 
 def misfit(rows: csr_array[Any], layouts: Layouts, topology: Topology, transport: Transport) -> InputError | None:
+    """Return what is wrong with the parts that a rank brings, if anything is."""
     ranks = {"layout": layouts.rows.num_ranks, "topology": topology.num_ranks, "job": transport.num_ranks}
     if len(set(ranks.values())) > 1:
         differ = ", ".join(f"{name} {count}" for name, count in ranks.items())

@@ -67,6 +67,7 @@ class SpmmOptions:
     profile: Path | None = None
     gpu: bool = False
     chunks: int | None = 1
+    gpu_transport: str = "auto"
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -93,7 +94,10 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
     begin = time.perf_counter()
     report, found, product = _plan(options, share, topology, transport, plan, say)
     cost = _cost(options.calibration, share, topology, transport)
-    with DistMatrix(share.rows, product, topology, transport, chunks=options.chunks, cost=cost) as matrix:
+    with DistMatrix(
+        share.rows, product, topology, transport, chunks=options.chunks, cost=cost,
+        device_transport=options.gpu_transport,
+    ) as matrix:  # fmt: skip
         _prove(matrix, topology)
         report["seconds"] = time.perf_counter() - begin
         operator = matrix.T if options.transpose else matrix
@@ -108,6 +112,7 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
         operand = as_device(x) if options.gpu else _in_place(operator, x)
         made = measure(matrix, operator, operand, options.repeat, transport, profile, pace)
         report |= {"ranks": transport.num_ranks, "gpu": options.gpu, "transpose": options.transpose}
+        report["gpu_transports"] = _gpu_transports(matrix) if options.gpu else None
         report |= made.to_json(transport)
         row_bytes = options.width * dtype.itemsize
         report["executed"] = made.check_moved(found[product.strategy].volume, row_bytes, topology, transport)
@@ -212,6 +217,14 @@ def _in_place(operator: Operator, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     place = operator.empty(x.shape[1], x.dtype)
     place[...] = x
     return place
+
+
+def _gpu_transports(matrix: DistMatrix) -> Json:
+    """Return what each level of each plan goes by on GPUs, and why."""
+    return {
+        plan: {level: {"transport": choice.name, "why": choice.why} for level, choice in choices.items()}
+        for plan, choices in matrix.device_choices.items()
+    }
 
 
 def _check(

@@ -7,23 +7,29 @@ sent: by then rows of the run before have been read, since the stream keeps thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 
 from sparsecomm.arrays import DeviceArray, address, as_device, current_stream, device_module, new_event
-from sparsecomm.collectives.device_source import add_source, copy_source
+from sparsecomm.collectives.device_source import add_source, copy_source, sum_source, take_source
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.pending import Pending
 from sparsecomm.collectives.proof import sent_slots
 from sparsecomm.collectives.wire import Rows
 from sparsecomm.kernels.cuda import compiled
 
-_THREADS: Final = 256
+BLOCK_THREADS: Final = 256
 _MOST_BLOCKS: Final = 1 << 16
 _UNITS: Final = (16, 8, 4, 2, 1)
+_SOURCES: Final[dict[str, Callable[[Any], str]]] = {
+    "copy_rows": copy_source,
+    "add_rows": add_source,
+    "take_rows": take_source,
+    "sum_rows": sum_source,
+}
 
 
 class DeviceGather:
@@ -49,12 +55,12 @@ class DeviceGather:
         copy_rows(self._given, self._sent, x, self._sent)
         self._packed.record(current_stream())
 
-    def start(self) -> Pending:
-        """Wait until the rows are out, and send them."""
+    def start(self) -> list[Pending]:
+        """Wait until the rows are out, send them, and return what must go on while others are waited for."""
         assert self._given is not None, "pack first"
         self._packed.synchronize()
         self._pending = self._exchange.start(self._given)
-        return self._pending
+        return [self._pending]
 
     def wait(self, meanwhile: Sequence[Pending] = ()) -> DeviceArray:
         """Wait for the ghosts and enqueue their way to the GPU; return (num_ghost, width), valid until the next run."""
@@ -85,12 +91,12 @@ class DeviceScatter:
         fetch(partials, self._given)
         self._packed.record(current_stream())
 
-    def start(self) -> Pending:
-        """Wait until the rows are out, and send them."""
+    def start(self) -> list[Pending]:
+        """Wait until the rows are out, send them, and return what must go on while others are waited for."""
         assert self._given is not None, "pack first"
         self._packed.synchronize()
         self._pending = self._exchange.start_reverse(self._given)
-        return self._pending
+        return [self._pending]
 
     def add(self, y: DeviceArray) -> None:
         """Wait for the sums and enqueue their addition to `y` (num_own, width)."""
@@ -133,9 +139,9 @@ def copy_rows(
         return
     (to, to_stride), (of, of_stride) = _where(target), _where(source)
     sizes = _begin(target), _begin(source), to_stride, of_stride, row_bytes
-    unit = next(unit for unit in _UNITS if all(size % unit == 0 for size in sizes))
-    _kernel("copy_rows", unit)(
-        _blocks(total // unit), (_THREADS,),
+    unit = unit_of(*sizes)
+    row_kernel("copy_rows", unit)(
+        blocks_for(total // unit), (BLOCK_THREADS,),
         (to, np.int64(to_stride // unit), _index(target_index), of, np.int64(of_stride // unit), _index(source_index),
          np.int64(num_rows), np.int32(row_bytes // unit)),
     )  # fmt: skip
@@ -146,19 +152,26 @@ def add_rows(target: DeviceArray, index: DeviceArray, rows: DeviceArray) -> None
     if rows.size == 0:
         return
     to, stride = _where(target)
-    _kernel("add_rows", str(target.dtype))(
-        _blocks(rows.size), (_THREADS,),
+    row_kernel("add_rows", str(target.dtype))(
+        blocks_for(rows.size), (BLOCK_THREADS,),
         (to, np.int64(stride // target.dtype.itemsize), index, rows, np.int64(rows.shape[0]), np.int32(rows.shape[1])),
     )  # fmt: skip
 
 
+def unit_of(*sizes: int) -> int:
+    """Return the widest unit, in bytes, that divides all of some addresses and sizes."""
+    return next(unit for unit in _UNITS if all(size % unit == 0 for size in sizes))
+
+
 @cache
-def _kernel(name: str, kind: Any) -> Any:
-    return compiled(copy_source(kind) if name == "copy_rows" else add_source(kind), name)
+def row_kernel(name: str, kind: Any) -> Any:
+    """Return a kernel that moves rows, in units of `kind` bytes or of numbers of the dtype `kind`."""
+    return compiled(_SOURCES[name](kind), name)
 
 
-def _blocks(work: int) -> tuple[int]:
-    return (min(-(-work // _THREADS), _MOST_BLOCKS),)
+def blocks_for(work: int) -> tuple[int]:
+    """Return how many blocks of threads do some work of one item a thread and turn."""
+    return (min(-(-work // BLOCK_THREADS), _MOST_BLOCKS),)
 
 
 def _where(block: DeviceArray | Rows) -> tuple[DeviceArray | np.uint64, int]:

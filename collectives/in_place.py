@@ -54,7 +54,14 @@ def shared_levels(plan: RankPlan, transport: Transport) -> int:
 
     Note: Collective over comm.
     """
-    asked = transport.num_shared
+    return near_levels(plan, transport, transport.num_shared)
+
+
+def near_levels(plan: RankPlan, transport: Transport, asked: int) -> int:
+    """Return how many of the `asked` innermost levels join only ranks that share memory, on all ranks the same.
+
+    Note: Collective over comm.
+    """
     if asked == 0:
         return 0
     near = transport.neighbours()

@@ -49,6 +49,9 @@ def show_spmm(report: Json) -> None:
     what = "A.T @ X" if report["transpose"] else "A @ X"
     console.print(f"{what} on {counted(report['ranks'], 'rank')}{', on GPUs' if report['gpu'] else ''}: {times}")
     _show_exposed(console, report)
+    for plan, levels in (report.get("gpu_transports") or {}).items():
+        chosen = ", ".join(f"{level} {found['transport']} ({found['why']})" for level, found in levels.items())
+        console.print(f"rows of the {plan} go by: {chosen}")
     if report["calibration"] is None:
         console.print(
             f"predicted times are for the machine that topology {report['topology']['name']} describes; "

@@ -105,6 +105,25 @@ def current_stream() -> Any:
     return device_module().cuda.get_current_stream()
 
 
-def new_event() -> Any:
-    """Return an event without a clock."""
-    return device_module().cuda.Event(disable_timing=True)
+def new_event(interprocess: bool = False) -> Any:
+    """Return an event without a clock, one that other processes can wait for on request."""
+    return device_module().cuda.Event(disable_timing=True, interprocess=interprocess)
+
+
+def device_runtime() -> Any:
+    """Return the functions of the CUDA runtime."""
+    return device_module().cuda.runtime
+
+
+def array_at(begin: int, num_bytes: int, shape: tuple[int, ...], dtype: npt.DTypeLike, owner: object) -> DeviceArray:
+    """Return an array in memory of the GPU that `owner` keeps and frees.
+
+    Args:
+        begin: address of the memory.
+        num_bytes: of the memory.
+        shape, dtype: of the array, at its beginning.
+        owner: lives as long as the array.
+    """
+    cuda = device_module().cuda
+    memory = cuda.UnownedMemory(begin, num_bytes, owner)
+    return device_module().ndarray(shape, np.dtype(dtype), cuda.MemoryPointer(memory, 0))

@@ -1,7 +1,8 @@
 """As much of CuPy as the library uses, on the CPU: kernels are compiled as C++, and streams are lazy.
 
-What is enqueued on a stream runs when somebody waits for it and not before, so that a missing wait, or memory that is
-used again too early, gives wrong rows. Arrays turn into numpy's only where CuPy's do.
+What is enqueued on a stream runs when somebody waits for it and not before (tests/cpu_streams.py), so that a missing
+wait, or memory that is used again too early, gives wrong rows; where ranks read each other's memory
+(tests/cpu_links.py), it raises. Arrays turn into numpy's only where CuPy's do.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import re
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,15 +19,11 @@ from typing import Any, Final
 
 import numpy as np
 
-SHIM: Final = """
-#include <atomic>
-#include <barrier>
-#include <thread>
-#include <vector>
+from tests.cpu_links import Memory, Nccl, runtime
+from tests.cpu_streams import Clock, Event, Stream, current, stream_wait_event, world
+
+TYPES: Final = """
 struct dim3 { int x, y; };
-static thread_local dim3 threadIdx, blockIdx;
-static dim3 blockDim, gridDim;
-static std::barrier<>* together;
 struct __attribute__((aligned(16))) uint4 { unsigned x, y, z, w; };
 typedef _Float16 __half;
 static inline float __half2float(__half value) { return (float)value; }
@@ -38,10 +34,30 @@ static inline __half __float2half(float value) { return (__half)value; }
 #define __launch_bounds__(n)
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
+"""
+# Threads that never wait for each other may run one after the other; that compiles ten times as fast.
+ALONE: Final = """
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+template <class T> void atomicAdd(T* target, T value) { *target += value; }
+template <class Run> void launch(dim3 grid, int threads, Run run) {
+    blockDim = {threads, 1}; gridDim = grid;
+    for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
+        for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
+            for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) run();
+}
+"""
+TOGETHER: Final = """
+#include <atomic>
+#include <barrier>
+#include <thread>
+#include <vector>
+static thread_local dim3 threadIdx, blockIdx;
+static dim3 blockDim, gridDim;
+static std::barrier<>* together;
 static void __syncthreads() { together->arrive_and_wait(); }
 template <class T> void atomicAdd(T* target, T value) { std::atomic_ref<T>(*target).fetch_add(value); }
 extern "C" { alignas(16) unsigned char memory[1 << 18]; }
-template <class Run> void launch(dim3 grid, int threads, bool lockstep, Run run) {
+template <class Run> void launch(dim3 grid, int threads, Run run) {
     blockDim = {threads, 1}; gridDim = grid;
     std::barrier<> barrier(threads); together = &barrier;
     auto work = [=](int thread) {
@@ -49,76 +65,28 @@ template <class Run> void launch(dim3 grid, int threads, bool lockstep, Run run)
         for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
             for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
                 run();
-                if (lockstep) __syncthreads();
+                __syncthreads();
             }
     };
     std::vector<std::thread> all;
-    for (int thread = 0; thread < threads; ++thread)
-        if (lockstep) all.emplace_back(work, thread); else work(thread);
+    for (int thread = 0; thread < threads; ++thread) all.emplace_back(work, thread);
     for (auto& one : all) one.join();
 }
 """
 LAUNCH: Final = """
 extern "C" void run(int blocks_x, int blocks_y, int threads, void** a) {{
-    launch({{blocks_x, blocks_y}}, threads, {lockstep}, [=] {{ {name}({arguments}); }});
+    launch({{blocks_x, blocks_y}}, threads, [=] {{ {name}({arguments}); }});
 }}
 """
 _SIZES: Final = {"int": 4, "long long": 8, "float": 4, "double": 8}
 _folder = tempfile.TemporaryDirectory(prefix="cpu_cupy")
-_one_at_a_time = threading.RLock()  # blocks of threads share static variables
-_local = threading.local()
-
-
-class Stream:
-    """What is to be done, in order."""
-
-    def __init__(self) -> None:
-        self.work: list[Callable[[], None]] = []
-
-    def synchronize(self) -> None:
-        while self.work:
-            self.work.pop(0)()
-
-    def wait_event(self, event: Event) -> None:
-        self.work.append(event.synchronize)
-
-    def __enter__(self) -> Stream:
-        self._before, _local.stream = current(), self
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _local.stream = self._before
-
-
-def current() -> Stream:
-    if not hasattr(_local, "stream"):
-        _local.stream = Stream()
-    return _local.stream  # type: ignore[no-any-return]
-
-
-class Event:
-    def __init__(self, disable_timing: bool = False) -> None:
-        self._stream: Stream | None = None
-        self._over = True
-
-    def record(self, stream: Stream) -> None:
-        def mark() -> None:
-            self._over = True
-
-        self._stream, self._over = stream, False
-        stream.work.append(mark)
-
-    def synchronize(self) -> None:
-        while not self._over:
-            assert self._stream is not None
-            self._stream.work.pop(0)()
 
 
 class ndarray:
     """A block on the device."""
 
-    def __init__(self, memory: np.ndarray[Any, Any]) -> None:
-        self._memory = memory
+    def __init__(self, memory: Any, dtype: Any = None, memptr: Any = None) -> None:
+        self._memory = memory if memptr is None else _at(memptr, memory, np.dtype(dtype))
 
     shape = property(lambda self: self._memory.shape)
     dtype = property(lambda self: self._memory.dtype)
@@ -142,19 +110,19 @@ class ndarray:
         return self if self.dtype == dtype and not copy else ndarray(self._memory.astype(dtype))
 
     def fill(self, value: float) -> None:
-        current().work.append(lambda: self._memory.fill(value))
+        current().push(lambda: self._memory.fill(value))
 
     def set(self, rows: np.ndarray[Any, Any], stream: Stream) -> None:
         assert rows.shape == self.shape
         assert rows.dtype == self.dtype
-        stream.work.append(lambda: np.copyto(self._memory, rows))
+        stream.push(lambda: np.copyto(self._memory, rows))
 
     def get(self, stream: Stream | None = None, out: Any = None, blocking: bool = True) -> Any:
         place = np.empty_like(self._memory) if out is None else out
         assert place.shape == self.shape
         assert place.flags.c_contiguous
         stream = current() if stream is None else stream
-        stream.work.append(lambda: np.copyto(place, self._memory))
+        stream.push(lambda: np.copyto(place, self._memory))
         if blocking:
             stream.synchronize()
         return place
@@ -162,6 +130,8 @@ class ndarray:
 
 class RawKernel:
     """A kernel whose arguments must have the very sizes that its source declares."""
+
+    memory = Memory()  # replaced for each module
 
     def __init__(self, source: str, name: str, options: tuple[str, ...] = ()) -> None:
         found = re.search(rf"void {name}\((.*?)\) \{{", source, re.DOTALL)
@@ -172,17 +142,24 @@ class RawKernel:
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0) -> None:
         assert len(args) == len(self._kinds), f"{self._name} takes {len(self._kinds)} arguments, not {len(args)}"
         assert shared_mem <= 48 << 10
-        held = [self._argument(*pair) for pair in zip(args, self._kinds, strict=True)]
-        pointers = (ctypes.c_void_p * len(held))(*(one.ctypes.data for one in held))
+        held = [self._argument(*pair) for pair in zip(args, self._kinds, strict=True)] + [args]
+        pointers = (ctypes.c_void_p * len(args))(*(one.ctypes.data for one in held[:-1]))
         size = grid[0], grid[1] if len(grid) > 1 else 1, block[0]
 
-        def run() -> None:
-            with _one_at_a_time:
-                self._compiled()(*size, pointers)
+        stream = current()
 
-        held.append(np.asarray(0))
-        run_with = (run, held, args)  # keeps the memory
-        current().work.append(lambda: run_with[0]())
+        def run() -> None:
+            self._note(args, stream, clock)
+            self._compiled()(*size, pointers)
+            held.clear()  # until here the memory is kept
+
+        with world:
+            clock = stream.push(run)
+
+    def _note(self, args: Any, stream: Stream, clock: Clock) -> None:
+        """Tell what keeps order which memory of several streams this reads and writes."""
+        for rows, row_bytes, writes in _USES.get(self._name, lambda *args: ())(*args):
+            self.memory.use(rows, row_bytes, writes, stream.ptr, clock)
 
     def _argument(self, arg: Any, kind: str) -> np.ndarray[Any, Any]:
         if kind.endswith("*"):
@@ -197,9 +174,8 @@ class RawKernel:
     def _compiled(self) -> Any:
         if self._run is None:
             arguments = ", ".join(f"*({kind}*)a[{place}]" for place, kind in enumerate(self._kinds))
-            lockstep = str("__syncthreads" in self._source).lower()
-            text = SHIM + re.sub("#include.*", "", self._source)
-            text += LAUNCH.format(lockstep=lockstep, name=self._name, arguments=arguments)
+            text = TYPES + (TOGETHER if "__syncthreads" in self._source else ALONE)
+            text += re.sub("#include.*", "", self._source) + LAUNCH.format(name=self._name, arguments=arguments)
             path = Path(_folder.name, hashlib.sha256(text.encode()).hexdigest())
             if not path.with_suffix(".so").exists():
                 path.with_suffix(".cpp").write_text(text)
@@ -225,23 +201,76 @@ def cupyx() -> dict[str, ModuleType]:
     return made
 
 
+def _at(memptr: SimpleNamespace, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    memory = memptr.memory
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    assert num_bytes <= memory.num_bytes
+    return np.frombuffer((ctypes.c_uint8 * num_bytes).from_address(memory.begin), dtype=dtype).reshape(shape)
+
+
+def _rows(begin: Any, stride: Any, index: Any, count: Any) -> np.ndarray[Any, Any]:
+    """Return the addresses of rows."""
+    number = np.arange(count) if isinstance(index, np.uint64) else index._memory[:count]
+    return int(begin if isinstance(begin, np.uint64) else begin.data.ptr) + number * int(stride)
+
+
+def _copy_uses(
+    target: Any, to_stride: Any, to: Any, source: Any, of_stride: Any, of: Any, rows: Any, units: Any
+) -> Any:
+    unit = next(block.itemsize * block.shape[1] for block in (target, source) if isinstance(block, ndarray)) // int(
+        units
+    )
+    row_bytes = unit * int(units)
+    yield _rows(source, of_stride * unit, of, rows), row_bytes, False
+    yield _rows(target, to_stride * unit, to, rows), row_bytes, True
+
+
+def _taken(block: ndarray, sources: ndarray, source: ndarray, index: ndarray) -> np.ndarray[Any, Any]:
+    begins = sources._memory.astype(np.int64)
+    return begins[source._memory] + index._memory * block.strides[0]
+
+
+def _take_uses(block: Any, to: Any, sources: Any, source: Any, index: Any, rows: Any, units: Any) -> Any:
+    yield _taken(block, sources, source, index), block.strides[0], False
+    yield _rows(block, block.strides[0], to, rows), block.strides[0], True
+
+
+def _sum_uses(
+    block: Any, to: Any, keep: Any, indptr: Any, sources: Any, source: Any, index: Any, rows: Any, width: Any
+) -> Any:
+    yield from _take_uses(block, to, sources, source, index, rows, width)
+
+
+# Of these kernels it is known which rows they use; others use memory of one stream only.
+_USES: Final[dict[str, Callable[..., Any]]] = {
+    "copy_rows": _copy_uses,
+    "take_rows": _take_uses,
+    "sum_rows": _sum_uses,
+}
+
+
 def module() -> ModuleType:
-    """Return what stands for the module `cupy`."""
-    made = ModuleType("cupy")
+    """Return what stands for the module `cupy`; `memory` and `nccl` tell of links between GPUs."""
+    made, memory, nccl = ModuleType("cupy"), Memory(), Nccl()
+    RawKernel.memory = memory
     contents = {
         "ndarray": ndarray,
         "RawKernel": RawKernel,
         "asarray": lambda x: x if isinstance(x, ndarray) else ndarray(np.array(x)),
         "ascontiguousarray": lambda x: x if x._memory.flags.c_contiguous else ndarray(x._memory.copy()),
         "empty": lambda shape, dtype: ndarray(np.full(shape, 77, dtype)),
+        "memory": memory,
         "cuda": SimpleNamespace(
             Event=Event,
             Stream=Stream,
             get_current_stream=current,
             alloc_pinned_memory=lambda num_bytes: np.full(num_bytes, 77, np.uint8),
-            Device=lambda number=0: SimpleNamespace(compute_capability="70", use=lambda: None),
+            Device=lambda number=0: SimpleNamespace(id=0, compute_capability="70", use=lambda: None),
             is_available=lambda: True,
-            runtime=SimpleNamespace(getDeviceCount=lambda: 2),
+            UnownedMemory=lambda begin, num_bytes, owner: SimpleNamespace(begin=begin, num_bytes=num_bytes),
+            MemoryPointer=lambda memory, offset: SimpleNamespace(memory=memory),
+            nccl=nccl,
+            runtime=runtime(memory, stream_wait_event),
         ),
     }
     made.__dict__.update(contents)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,18 @@ from scipy.sparse import csr_array, random_array
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.arrays import from_cupyx, to_cupyx
 from sparsecomm.collectives.device import add_rows, copy_rows
+from sparsecomm.collectives.device_levels import DeviceLevels, LevelGather, LevelScatter
+from sparsecomm.collectives.device_links import DeviceLinks, DeviceTransport
+from sparsecomm.collectives.execute import execute, execute_reverse
 from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.wire import RowFormat
 from sparsecomm.kernels.cuda import DeviceMatrix
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.layout import Layout, Layouts
+from sparsecomm.plan import Plan
 from sparsecomm.topology import Topology
+from tests.exchange_cases import blocks, same_bits
+from tests.transport_wrappers import Late
 
 Matrix = csr_array[Any]
 
@@ -88,14 +97,64 @@ def check_moves(cupy: Any, width: int, dtype: type, offset: int) -> None:
     assert np.array_equal(place.get(), expected)
 
 
-def check_distributed(cupy: Any, transport: Transport, topology: Topology, strategy: str, width: int) -> None:
+def check_levels(
+    cupy: Any, transport: Transport, plan: Plan, names: Sequence[str], width: int, dtype: Any, pause: float = 0.0
+) -> None:
+    """Gather and scatter a block on the GPU of every rank, laps after laps without a look at what they bring.
+
+    Then all must be what the reference says, bit for bit where floats are summed as they are on the host.
+
+    Args:
+        pause: seconds that this rank is idle before it begins a run.
+    """
+    rank, levels, exact = transport.rank, plan.topology.num_levels, np.dtype(dtype).itemsize > 2
+    links = DeviceLinks(transport, list(names), levels)
+    form = RowFormat.of(width, dtype, None, levels)
+    part, chosen = plan.rank(rank), [choice.name for choice in links.choose(plan.rank(rank), form)]
+    assert chosen == list(names)
+    late = Late(transport, len(names))
+    made = [DeviceLevels(part, late, links, chosen, width, np.dtype(dtype), adds) for adds in (False, True)]
+    gather, scatter = LevelGather(made[0]), LevelScatter(made[1])
+    brought = []
+    for lap in range(3):
+        x, partials, y = _drawn(plan, width, dtype, lap, exact)
+        sums, ghosts = cupy.asarray(y[rank]), cupy.empty((part.num_ghost, width), dtype)
+        time.sleep(pause)
+        gather.pack(cupy.asarray(x[rank]))
+        gather.start()
+        scatter.pack(cupy.asarray(partials[rank]))
+        scatter.start()
+        time.sleep(pause)
+        copy_rows(ghosts, None, gather.wait(), None)
+        scatter.add(sums)
+        brought.append((ghosts, sums))
+    for lap, (ghosts, sums) in enumerate(brought):
+        x, partials, y = _drawn(plan, width, dtype, lap, exact)
+        assert same_bits(ghosts.get(), execute(plan, x)[rank])
+        assert np.array_equal(sums.get(), execute_reverse(plan, partials, y)[rank])
+    rows = part.rows(levels)
+    assert np.array_equal(made[0].executed.rows_sent, 3 * rows[0])
+    assert np.array_equal(made[0].executed.rows_received, 3 * rows[1])
+    for exchange in made:
+        exchange.close()
+    links.close()
+
+
+def _drawn(plan: Plan, width: int, dtype: Any, lap: int, exact: bool) -> list[Any]:
+    indptrs = enumerate((plan.offsets, plan.ghost_indptr, plan.offsets))
+    return [blocks(indptr, width, dtype, 3 * lap + part, whole=not exact) for part, indptr in indptrs]
+
+
+def check_distributed(
+    cupy: Any, transport: Transport, topology: Topology, strategy: str, width: int, by: DeviceTransport = "pinned"
+) -> None:
     """Multiply on the GPU of every rank, forwards and transposed, again and with other values; scipy has the answer."""
     whole = skewed(61, 61, np.float64)
     layout = Layout.block(61, topology.num_ranks)
     own = layout.own_rows(transport.rank)
     mine = slice(own.start, own.stop)
     layouts, rows = Layouts(layout, layout), csr_array(whole[mine])
-    with DistMatrix.from_rows(rows, layouts, topology, transport, strategy=strategy) as matrix:
+    with DistMatrix.from_rows(rows, layouts, topology, transport, strategy=strategy, device_transport=by) as matrix:
         for turn in range(3):
             x = np.random.default_rng(turn).random((61, width))
             there = cupy.asarray(x[mine])
@@ -117,7 +176,8 @@ def check_distributed(cupy: Any, transport: Transport, topology: Topology, strat
         matrix @ there
         middle = matrix.executed
         matrix @ x[mine]
-        for noun in ("rows_sent", "bytes_sent", "messages_sent", "rows_received"):
+        copied = ("bytes_sent",) if by in ("pinned", "nccl") else ()  # what is read in place is not sent
+        for noun in ("rows_sent", "messages_sent", "rows_received", *copied):
             there_moved, here_moved = (getattr(moved, noun) for moved in (middle - before, matrix.executed - middle))
             assert np.array_equal(there_moved, here_moved), noun
         matrix.update_values(2 * rows.data)

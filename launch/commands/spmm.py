@@ -60,6 +60,12 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpu", action="store_true", help="multiply on the GPU of every rank; ranks of a node share those it has"
     )
+    parser.add_argument(
+        "--gpu-transport",
+        choices=["auto", "ipc", "nccl", "pinned"],
+        default="auto",
+        help="rows on GPUs: read in place inside a node, sent by NCCL, through memory of the host; auto tries (auto)",
+    )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
     parser.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
@@ -120,6 +126,8 @@ def _check_options(args: argparse.Namespace) -> None:
             raise InputError("--chunks cuts products of host memory; leave it out, or --gpu")
         _check_gpu_dtype(args.dtype)
         check_gpu()
+    elif args.gpu_transport != "auto":
+        raise InputError("--gpu-transport is for blocks on GPUs; add --gpu, or leave it out")
     check_deadline(args.deadline or 0)
     _check_plan_alone(args)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
@@ -190,6 +198,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         profile=args.profile,
         gpu=args.gpu,
         chunks=args.chunks,
+        gpu_transport=args.gpu_transport,
     )
 
 

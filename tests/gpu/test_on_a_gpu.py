@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from tests.device_bodies import (
     check_cupyx,
     check_cupyx_rows,
     check_distributed,
+    check_levels,
     check_moves,
     check_product,
     skewed,
 )
+from tests.reference_plans import hub_plan, random_case
 from tests.spmm_cases import TOPOLOGIES
 
 pytestmark = pytest.mark.gpu
@@ -81,6 +85,37 @@ def test_ranks_are_processes(cupy: Any) -> None:
     done = subprocess.run([sys.executable, "-m", "sparsecomm", *argv], capture_output=True, timeout=120, check=True)
     report = json.loads(done.stdout)
     assert (report["gpu"], report["verified"], report["ranks"]) == (True, True, 4)
+
+
+@pytest.mark.parametrize("strategy", ["hierarchical", "cover"])
+def test_processes_on_one_gpu_read_in_place(cupy: Any, strategy: str) -> None:
+    argv = ["spmm", "rmat:12", "-t", "nodes:4", "-s", strategy, "--gpu", "--gpu-transport", "ipc", "--check", "--json"]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
+    command = [sys.executable, "-m", "sparsecomm", *argv, "--repeat", "20"]
+    report = json.loads(subprocess.run(command, capture_output=True, timeout=120, check=True, env=env).stdout)
+    assert report["verified"]
+    chosen = {plan: levels["node"]["transport"] for plan, levels in report["gpu_transports"].items()}
+    if set(chosen.values()) != {"ipc"}:
+        pytest.skip(f"handles of GPU memory cannot be had here: {report['gpu_transports']}")
+
+
+def test_nccl_multiplies_or_says_who_shares_a_gpu(cupy: Any) -> None:
+    argv = ["spmm", "rmat:12", "-t", "nodes:1,1", "--gpu", "--gpu-transport", "nccl", "--check", "--json"]
+    done = subprocess.run([sys.executable, "-m", "sparsecomm", *argv], capture_output=True, timeout=120, text=True)
+    if cupy.cuda.runtime.getDeviceCount() > 1:
+        assert json.loads(done.stdout)["verified"]
+    elif os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1":
+        assert done.returncode == 2
+        assert "ranks 0 and 1 use the same GPU" in done.stderr or "built without it" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 7])
+def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
+    for seed, names in enumerate((("ipc", "pinned"), ("ipc", "ipc"), ("pinned", "ipc"))):
+        plan = hub_plan(random_case(ranks, seed, most_rows=300))
+        for width, dtype in ((1, np.float64), (5, np.float16), (64, np.float32)):
+            chosen = names[: plan.topology.num_levels]
+            run_local(ranks, partial(check_levels, cupy, plan=plan, names=chosen, width=width, dtype=dtype))
 
 
 def test_memory_of_another_library_is_used_in_place(cupy: Any) -> None:

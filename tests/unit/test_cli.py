@@ -75,6 +75,7 @@ SPMM = {
     "ranks": int,
     "transpose": bool,
     "gpu": bool,
+    "gpu_transports": type(None),
     "executed": {
         noun: dict.fromkeys(LEVELS, int) for noun in ("rows", "bytes", "messages", "bytes_copied", "bytes_loaded")
     },

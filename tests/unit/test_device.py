@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.arrays import check_gpu, device_module, on_device
-from sparsecomm.collectives.device_source import add_source, copy_source
+from sparsecomm.collectives.device_source import add_source, copy_source, sum_source, take_source
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.errors import InputError
 from sparsecomm.io.matrix import read_matrix
@@ -24,7 +23,6 @@ from sparsecomm.kernels.cuda import DeviceMatrix
 from sparsecomm.kernels.cuda_source import DTYPES, merge_source, row_source, tiled_source
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.topology import Topology
-from tests import cpu_cupy
 from tests.cli import sparsecomm
 from tests.device_bodies import (
     check_cupyx,
@@ -37,23 +35,6 @@ from tests.device_bodies import (
 from tests.spmm_cases import TOPOLOGIES
 
 ARCHITECTURES: Final = ("sm_70", "sm_80", "sm_90")
-
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed")
-    from sparsecomm.collectives import device
-    from sparsecomm.kernels import cuda
-
-    module = cpu_cupy.module()
-    for name, stand_in in {"cupy": module, **cpu_cupy.cupyx()}.items():
-        monkeypatch.setitem(sys.modules, name, stand_in)
-    for made in (device._kernel, cuda.compiled):
-        made.cache_clear()
-    yield module
-    for made in (device._kernel, cuda.compiled):
-        made.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["tiled", "rows", "merge"])
@@ -196,13 +177,15 @@ def test_all_kernels_compile(architecture: str, dtype: str) -> None:
     assert ".entry row_spmm(" in compile_source(row_source(dtype, index="long long"), architecture)
     assert ".entry merge_spmm(" in compile_source(merge_source(dtype, lanes=4), architecture)
     assert ".entry add_rows(" in compile_source(add_source(dtype), architecture)
+    assert ".entry sum_rows(" in compile_source(sum_source(dtype), architecture)
 
 
 @pytest.mark.parametrize("unit", [1, 2, 4, 8, 16])
 def test_rows_are_copied_in_whole_units(unit: int) -> None:
-    ptx = compile_source(copy_source(unit), "sm_80")
     wide = {1: "u8", 2: "u16", 4: "u32", 8: "u64", 16: "v4.u32"}[unit]
-    assert re.search(rf"ld\.global\.(nc\.)?{re.escape(wide)}", ptx), ptx
+    for source in (copy_source(unit), take_source(unit)):
+        ptx = compile_source(source, "sm_80")
+        assert re.search(rf"ld\.global\.(nc\.)?{re.escape(wide)}", ptx), ptx
 
 
 @pytest.mark.parametrize("minibatch", [1, 12, 16])

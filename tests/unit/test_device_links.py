@@ -1,0 +1,180 @@
+"""Blocks on GPUs by IPC, NCCL and pinned memory, without a GPU: streams are lazy, and uses in no order raise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparsecomm.apps.spmm import SpmmOptions, run_spmm
+from sparsecomm.collectives import device_stage
+from sparsecomm.collectives.device_links import DeviceLinks
+from sparsecomm.collectives.device_near import Near
+from sparsecomm.collectives.transport import ipc
+from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.collectives.wire import RowFormat
+from sparsecomm.errors import InputError
+from sparsecomm.plan import Plan
+from sparsecomm.topology import Topology
+from sparsecomm.typing import IntRank
+from tests import cpu_streams
+from tests.cli import sparsecomm
+from tests.cpu_streams import HazardError
+from tests.device_bodies import check_distributed, check_levels
+from tests.reference_plans import Case, direct_plan, hub_plan, random_case
+from tests.spmm_cases import TOPOLOGIES
+from tests.transport_wrappers import Wrapped
+
+BY_LEVEL = (("ipc", "pinned"), ("ipc", "nccl"), ("nccl", "pinned"), ("ipc", "ipc"), ("nccl", "nccl"), ("pinned", "ipc"))
+
+
+def run_levels(cupy: Any, plan: Plan, names: tuple[str, ...], width: int, dtype: Any, *pauses: float) -> None:
+    def body(transport: Transport) -> None:
+        pause = pauses[transport.rank] if pauses else 0.0
+        check_levels(cupy, transport, plan, names[: plan.topology.num_levels], width, dtype, pause)
+
+    run_local(plan.num_ranks, body)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
+def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
+    kinds = ((4, np.float32), (1, np.float64), (3, np.float16))
+    for seed, names in enumerate(BY_LEVEL):
+        plan = (direct_plan, hub_plan)[seed % 2](random_case(ranks, seed))
+        run_levels(cupy, plan, names, *kinds[seed % 3])
+
+
+def test_threads_of_one_process_use_addresses(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "process_token", lambda: bytes(16))
+    cupy.memory.refuses = "not in one process"
+    run_levels(cupy, hub_plan(random_case(3, 2)), ("ipc", "ipc"), 2, np.float32)
+
+
+@pytest.mark.parametrize("by", ["auto", "nccl"])
+def test_products(cupy: Any, by: str) -> None:
+    topology = Topology.parse(TOPOLOGIES[3])
+    for strategy in ("hierarchical", "relay"):
+        run_local(3, lambda t, s=strategy: check_distributed(cupy, t, topology, s, 2, by))  # type: ignore[misc]
+
+
+def _without_the_last_waits(near: Near, begin: Callable[[Near], None]) -> None:
+    near._begun = False
+    begin(near)
+
+
+def _at_once(channel: Any, stage: Any, transport: Transport) -> list[int]:
+    return [0] * len(stage.recvs)
+
+
+MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "rows are read before they are ready": lambda patch: patch.setattr(Near, "wait_for", lambda *given: None),
+    "rows are marked before they are ready": lambda patch: patch.setattr(Near, "record", lambda *given: None),
+    "a block is filled while it is read": lambda patch: patch.setattr(
+        Near, "begin", lambda near, begin=Near.begin: _without_the_last_waits(near, begin)
+    ),
+    "nobody asks whether rows are marked": lambda patch: patch.setattr(device_stage, "arrivals", _at_once),
+    "nobody asks whether rows have been read": lambda patch: patch.setattr(Near, "_hear", lambda near: None),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_missing_wait_is_found(cupy: Any, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever rank is late: the wait that matters is that of the other one."""
+    monkeypatch.setattr(cpu_streams, "PATIENCE_S", 1.0)
+    MUTANTS[mutant](monkeypatch)
+    plan, found = direct_plan(random_case(2, 0)), 0
+    for pauses in ((0.02, 0.0), (0.0, 0.02)):
+        try:
+            run_levels(cupy, plan, ("ipc", "ipc"), 2, np.float32, *pauses)
+        except HazardError:
+            found += 1
+        cupy.memory.forget()
+    assert found
+
+
+def choices(transport: Transport, asked: Any, dtype: Any = None) -> list[str]:
+    """Return what the levels of a plan over two nodes go by, and why."""
+    plan = hub_plan(Case(Topology.parse("nodes:2,1"), [0, 2, 4, 6], [[2, 4], [0, 5], [1, 3]])).rank(transport.rank)
+    links = DeviceLinks(transport, asked, 2)
+    form = RowFormat.of(2, np.float32, dtype, 2)
+    found = [str(choice) for choice in (*links.choose(plan, form), *links.choose(plan, form))]
+    links.close()
+    assert found[:2] == found[2:]
+    return found[:2]
+
+
+class TwoNodes(Wrapped):
+    """Ranks 0 and 1 share memory, rank 2 is elsewhere."""
+
+    def neighbours(self) -> IntRank:
+        return np.array([0, 1] if self.inner.rank < 2 else [2], dtype=np.int32)
+
+
+def test_auto_reads_in_place_inside_a_node(cupy: Any) -> None:
+    inside, between = run_local(3, lambda transport: choices(TwoNodes(transport), "auto"))[0]
+    assert inside == "ipc (ranks read each other's memory)"
+    assert between == "pinned (ranks of different nodes share no memory)"
+
+
+def test_where_handles_are_refused_rows_are_copied(cupy: Any, caplog: pytest.LogCaptureFixture) -> None:
+    cupy.memory.refuses = "cudaErrorNotSupported"
+    with caplog.at_level(logging.WARNING, "sparsecomm"):
+        inside = run_local(3, lambda transport: choices(TwoNodes(transport), ("ipc", "pinned")))[2][0]
+    assert inside == "pinned (memory of other ranks cannot be read: rank 0: that of rank 1: cudaErrorNotSupported)"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    inside = run_local(3, lambda transport: choices(TwoNodes(transport), "auto"))[2][0]
+    assert inside.startswith("nccl (memory of other ranks cannot be read")
+
+
+def test_rounded_rows_go_through_the_host(cupy: Any) -> None:
+    found = run_local(3, lambda transport: choices(transport, "auto", "bfloat16"))[0]
+    assert found == ["pinned (rows are rounded on their way)"] * 2
+
+
+def test_nccl_is_refused_where_two_ranks_share_a_gpu(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cupy.cuda.runtime, "deviceGetPCIBusId", lambda device: "0000:01:00.0")
+    for rank in range(3):
+        with pytest.raises(InputError, match="ranks 0 and 1 use the same GPU"):
+            run_local(3, lambda transport, r=rank: _refused_on(transport, r))  # type: ignore[misc]
+    monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
+    monkeypatch.setattr(cupy.cuda.nccl, "get_version", lambda: 23200)
+    run_local(3, lambda transport: choices(transport, "nccl"))
+    monkeypatch.setattr(cupy.cuda.nccl, "available", False)
+    with pytest.raises(InputError, match="CuPy was built without it"):
+        run_local(3, lambda transport: choices(transport, "nccl"))
+
+
+def _refused_on(transport: Transport, rank: int) -> None:
+    """Raise what this rank is told, if it is `rank`; all others must be told something too."""
+    try:
+        choices(transport, ("pinned", "nccl"))
+    except InputError:
+        if transport.rank == rank:
+            raise
+    else:
+        raise AssertionError("NCCL was not refused")
+
+
+def test_what_is_no_transport_is_refused(cupy: Any) -> None:
+    for asked, words in (("mpi", "no transport 'mpi'"), (["ipc"] * 3, "3 transports .* for 2 levels")):
+        with pytest.raises(InputError, match=words):
+            run_local(1, lambda transport, asked=asked: DeviceLinks(transport, asked, 2))  # type: ignore[misc]
+
+
+def test_the_command_says_what_rows_go_by(cupy: Any) -> None:
+    options = SpmmOptions(
+        "rmat:7", width=4, dtype="float64", strategy="hierarchical", check=True, gpu=True, gpu_transport="ipc"
+    )
+    report = run_local(3, lambda transport: run_spmm(options, Topology.parse("nodes:2,1"), TwoNodes(transport)))[0]
+    assert report["verified"]
+    assert report["gpu_transports"]["gather"]["node"] == {"transport": "ipc", "why": "as asked"}
+    assert report["gpu_transports"]["gather"]["network"]["transport"] == "pinned"
+    assert report["executed"]["bytes_loaded"]["node"] == report["strategies"]["hierarchical"]["bytes"]["node"] > 0
+    assert report["executed"]["bytes"]["node"] == 0
+    ran = sparsecomm("spmm", "grid2d:8", "--gpu-transport", "nccl")
+    assert (ran.rc, ran.stdout) == (2, "")
+    assert "add --gpu" in ran.stderr
