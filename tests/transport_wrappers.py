@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -177,3 +178,17 @@ class ShortChannel:
     def _cut(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
         *others, (message, size) = arrivals
         return [*others, Arrival(message, size - 1)]
+
+
+class Slow(Wrapped):
+    """On odd ranks looks away for a while after the messages of a run that is one call have come."""
+
+    def open(self, sends: Sequence[MessageBuffer], recvs: Sequence[MessageBuffer]) -> Channel:
+        made = self.inner.open(sends, recvs)
+        return SlowChannel(made) if self.inner.rank % 2 else made
+
+
+class SlowChannel(ShortChannel):
+    def _cut(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        time.sleep(1e-3)
+        return list(arrivals)

@@ -20,7 +20,7 @@ from sparsecomm.plan import Plan
 from tests import exchange_bodies, run_bodies
 from tests.exchange_cases import blocks
 from tests.reference_plans import Case, direct_plan, hub_plan, random_case
-from tests.transport_wrappers import Short
+from tests.transport_wrappers import Short, Slow
 
 RANKS = (1, 2, 3, 4, 7)
 
@@ -151,8 +151,9 @@ def test_repr_names_the_parameters() -> None:
     assert made == ["Exchange(rank=0, stages=2, width=4, dtype=float64, wire=float32/float32, depth=2)"]
 
 
+@pytest.mark.parametrize("num_shared", [0, 1])
 @pytest.mark.parametrize("make", [direct_plan, hub_plan])
-def test_runs_made_at_once_are_runs_like_others(make: Callable[[Case], Plan]) -> None:
+def test_runs_made_at_once_are_runs_like_others(make: Callable[[Case], Plan], num_shared: int) -> None:
     """Some ranks call `forward` and `reverse`, others start and wait; rows and counts are as if all did the latter."""
     plan = make(random_case(5, seed=4))
     xs = blocks(plan.offsets, 3, np.float32, 1)
@@ -169,10 +170,28 @@ def test_runs_made_at_once_are_runs_like_others(make: Callable[[Case], Plan]) ->
                     found += [exchange.start(x).wait().copy(), exchange.start_reverse(y).wait().copy()]
             return found, asdict(exchange.executed)
 
-    alone, mixed = ([*run_local(5, lambda t, m=m: body(t, m))] for m in (False, True))  # type: ignore[misc]
+    def run(mixed: bool) -> list[tuple[Any, ...]]:
+        return run_local(5, lambda transport: body(transport, mixed), num_shared=num_shared)
+
+    alone, mixed = run(False), run(True)
     for (rows, counts), (other_rows, other_counts) in zip(alone, mixed, strict=True):
         assert all(map(np.array_equal, rows, other_rows))
         assert all(np.array_equal(counts[name], other_counts[name]) for name in counts)
+
+
+def test_rows_that_a_slow_rank_still_reads_are_not_written() -> None:
+    """Some ranks fall behind in the middle of runs that are one call, while the others hurry on."""
+    plan = direct_plan(random_case(4, seed=4))
+    xs = blocks(plan.offsets, 2, np.float32, 1)
+
+    def body(transport: Transport) -> None:
+        with Exchange(plan.rank(transport.rank), transport, 2) as exchange:
+            ghosts = np.concatenate(xs)[exchange.plan.ghost_rows]
+            for turn in range(60):
+                found = exchange.forward(xs[transport.rank] + np.float32(turn))
+                np.testing.assert_array_equal(found, ghosts + np.float32(turn))
+
+    run_local(4, lambda transport: body(Slow(transport)), num_shared=1)
 
 
 def test_a_run_made_at_once_that_brings_too_little_ends_the_exchange() -> None:
