@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, random_array
 
+from sparsecomm.apps.host_features import HostFeatures, HostProduct
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.arrays import from_cupyx, to_cupyx
 from sparsecomm.collectives.device import add_rows, copy_rows
@@ -182,3 +183,20 @@ def check_distributed(
             assert np.array_equal(there_moved, here_moved), noun
         matrix.update_values(2 * rows.data)
         assert np.allclose((matrix @ there).get(), 2 * (whole @ x)[mine], atol=1e-12)
+
+
+def check_host_features(cupy: Any, transport: Transport) -> None:
+    """A product of features that stay on the host is right however little of them fits, and reads whole lines."""
+    whole, layout = skewed(61, 61, np.float64), Layout.block(61, transport.num_ranks)
+    own = layout.own_rows(transport.rank)
+    x = np.random.default_rng(0).random((61, 3))
+    rows, topology = csr_array(whole[own.start : own.stop]), Topology.parse(f"uniform:{transport.num_ranks}x1")
+    with DistMatrix.from_rows(rows, Layouts(layout, layout), topology, transport, row_mode=False) as matrix:
+        features = HostFeatures.of(x[own.start : own.stop])
+        assert features.padded.ctypes.data % 128 == features.padded.strides[0] % 128 == 0
+        read = []
+        for lines in (7, 61):
+            product = HostProduct(matrix, lines * 128)
+            assert np.allclose(product(features).get(), (whole @ x)[own.start : own.stop], atol=1e-12)
+            read.append(product.bytes_read)
+        assert read[0] >= read[1] == 128 * np.unique(rows.indices).size

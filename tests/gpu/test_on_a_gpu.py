@@ -22,6 +22,7 @@ from tests.device_bodies import (
     check_cupyx,
     check_cupyx_rows,
     check_distributed,
+    check_host_features,
     check_levels,
     check_moves,
     check_product,
@@ -52,6 +53,10 @@ def test_products(cupy: Any, kind: str, dtype: type, width: int) -> None:
 def test_matrices_of_cupy(cupy: Any) -> None:
     check_cupyx(cupy)
     run_local(2, lambda transport: check_cupyx_rows(cupy, transport))
+
+
+def test_features_on_the_host(cupy: Any) -> None:
+    run_local(3, lambda transport: check_host_features(cupy, transport))
 
 
 @pytest.mark.parametrize("spec", ["radixnet:1024:3", "grid3d27:24", "rmat:14"])

@@ -13,21 +13,26 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from sparsecomm.apps.host_features import HostFeatures, HostProduct, pieces
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.arrays import check_gpu, device_module, on_device
 from sparsecomm.collectives.device_source import add_source, copy_source, sum_source, take_source
+from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.errors import InputError
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels.cuda import DeviceMatrix
 from sparsecomm.kernels.cuda_source import DTYPES, merge_source, row_source, tiled_source
 from sparsecomm.kernels.epilogue import Epilogue
+from sparsecomm.layout import Layout, Layouts
 from sparsecomm.topology import Topology
 from tests.cli import sparsecomm
 from tests.device_bodies import (
     check_cupyx,
     check_cupyx_rows,
     check_distributed,
+    check_host_features,
     check_moves,
     check_product,
     skewed,
@@ -65,6 +70,46 @@ def test_auto_chooses_by_the_rows(cupy: Any) -> None:
 def test_matrices_of_cupy(cupy: Any) -> None:
     check_cupyx(cupy)
     run_local(2, lambda transport: check_cupyx_rows(cupy, transport))
+
+
+def test_features_on_the_host(cupy: Any) -> None:
+    run_local(2, lambda transport: check_host_features(cupy, transport))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 100])
+def test_pieces_touch_few_columns(most: int) -> None:
+    block = skewed(40, 30, np.float64)
+    total, found = np.zeros(block.shape), 0
+    for rows, piece, columns in pieces(block, most):
+        assert columns.size <= most
+        total[rows.start : rows.stop, columns] += piece.toarray()
+        found += 1
+    assert np.array_equal(total, block.toarray())
+    assert found == 1 or most < 30
+    assert pieces(csr_array((4, 3)), most) == []
+
+
+def test_features_on_the_host_that_do_not_fit_are_refused(cupy: Any) -> None:
+    def body(transport: Transport) -> None:
+        layout = Layout.block(12, 2)
+        own = layout.own_rows(transport.rank)
+        rows = csr_array(np.ones((12, 12), np.float32)[own.start : own.stop])
+        layouts, topology = Layouts(layout, layout), Topology.parse("uniform:2x1")
+        with (
+            DistMatrix.from_rows(rows, layouts, topology, transport, strategy="reduce") as matrix,
+            pytest.raises(InputError, match="row_mode=False"),
+        ):
+            HostProduct(matrix, 1 << 20)
+        with DistMatrix.from_rows(rows, layouts, topology, transport, row_mode=False) as matrix:
+            for shape, dtype in (((7, 3), np.float32), ((6, 3), np.float64)):
+                with pytest.raises(InputError, match="owns 6 rows of float32"):
+                    HostProduct(matrix, 1 << 20)(HostFeatures(*shape, dtype))
+            with pytest.raises(InputError, match="one row of X has 128 bytes, more than the 127"):
+                HostProduct(matrix, 127)(HostFeatures(6, 3, np.float32))
+        with pytest.raises(InputError, match="not of int32"):
+            HostFeatures(6, 3, np.int32)
+
+    run_local(2, body)
 
 
 def test_empty_matrices(cupy: Any) -> None:
