@@ -111,6 +111,7 @@ class DistMatrix(ClosedTogether):
         guard: bool = False,
         row_mode: bool = True,
         device_transport: DeviceTransport = "auto",
+        chunks: int | None = 1,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -127,6 +128,7 @@ class DistMatrix(ClosedTogether):
                 are then added in an order that depends on times.
             row_mode: False multiplies every nonzero where its row is, so that `update_values` moves none of them.
             device_transport: what rows of blocks on GPUs go by.
+            chunks: of columns that products are cut into; None tries some.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -146,7 +148,13 @@ class DistMatrix(ClosedTogether):
             row_mode=row_mode,
         )
         matrix = DistMatrix(
-            rows, product, topology, transport, wire_dtype=wire_dtype, device_transport=device_transport
+            rows,
+            product,
+            topology,
+            transport,
+            wire_dtype=wire_dtype,
+            chunks=chunks,
+            device_transport=device_transport,
         )
         transport.close()
         return matrix
