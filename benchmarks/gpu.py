@@ -1,4 +1,4 @@
-"""Products and moves of rows on one GPU: our kernels against cuSPARSE, packing against the copy of the device.
+"""Products and moves of rows on one GPU: our kernels against cuSPARSE, moves against the copy of the device.
 
     python benchmarks/gpu.py [--matrices radixnet:16384:5 grid3d27:64 rmat:18] [--widths 1 16 64 256]
 
@@ -16,6 +16,8 @@ from _machine import machine, machine_text
 
 from sparsecomm.arrays import check_gpu, device_module
 from sparsecomm.collectives.device import copy_rows
+from sparsecomm.collectives.device_intake import Intake
+from sparsecomm.collectives.schedule import Message
 from sparsecomm.errors import InputError
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels.cuda import KINDS, DeviceMatrix
@@ -75,6 +77,32 @@ def moves(num_bytes: int, width: int) -> str:
     return f"{num_bytes >> 20:5d} MiB in rows of {4 * width:5d} bytes: copy {rate:7.1f} GB/s; of its rate: {shares}"
 
 
+def intakes(num_bytes: int, width: int, sources: int = 3) -> str:
+    """Compare rows taken from several blocks in one launch, copied and summed, with the copy of as many bytes."""
+    cupy, rows = device_module(), num_bytes // (4 * width)
+    blocks = [cupy.zeros((2 * rows, width), np.float32) for _ in range(sources)]
+    target, place = cupy.zeros((rows, width), np.float32), np.arange(rows)
+    order = np.sort(np.random.default_rng(0).permutation(2 * rows)[:rows])
+    places = [int(block.data.ptr) for block in blocks]
+    parts = [
+        Message(0, 0, peer, part, np.ones(part.size, np.bool_))
+        for peer, part in enumerate(np.array_split(place, sources))
+    ]
+    taken = Intake(target, parts, places, np.array_split(order, sources), adds=False)
+    whole = [Message(0, 0, peer, place, np.full(rows, peer == 0)) for peer in range(sources)]
+    summed = Intake(target, whole, places, [order] * sources, adds=True)
+    found = median_ms({
+        "copy": lambda: cupy.copyto(target, blocks[0][:rows]),
+        "take": taken.enqueue,
+        "sum": summed.enqueue,
+    })  # fmt: skip
+    share = found["copy"] / found["take"], (sources + 1) / 2 * found["copy"] / found["sum"]
+    return (
+        f"{num_bytes >> 20:5d} MiB in rows of {4 * width:5d} bytes, {sources} sources: of the copy's rate: "
+        f"take {share[0]:.0%}, sum {share[1]:.0%}"
+    )
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +120,7 @@ def main() -> int:
     for num_bytes in (1 << 20, 64 << 20, 512 << 20):
         for width in (1, 16, 64, 256):
             print(moves(num_bytes, width), flush=True)
+            print(intakes(num_bytes, width), flush=True)
     for spec in args.matrices:
         for width in args.widths:
             print(products(spec, width), flush=True)
