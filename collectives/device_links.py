@@ -6,7 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from sparsecomm.arrays import device_module
+from sparsecomm.collectives.device_intake import Intake
 from sparsecomm.collectives.in_place import near_levels
+from sparsecomm.collectives.schedule import Message
 from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.ipc import refusal
 from sparsecomm.collectives.transport.nccl import Nccl, nccl_refusal
@@ -98,7 +103,7 @@ class DeviceLinks:
             return Choice(name, "as asked")
         if not near:
             return Choice("pinned", "ranks of different nodes share no memory")
-        why = self._refusal(refusal)
+        why = self._refusal(_no_ipc)
         if not why:
             return Choice("ipc", "as asked" if name == "ipc" else "ranks read each other's memory")
         self._warn(why)
@@ -114,6 +119,18 @@ class DeviceLinks:
         if not self._warned and self._transport.rank == 0:
             _LOG.warning("GPUs of a node cannot read each other's memory, so that rows are copied: %s", why)
         self._warned = True
+
+
+def _no_ipc(transport: Transport) -> str:
+    return refusal(transport, _read)
+
+
+def _read(begin: int) -> int:
+    """Return the int64 at an address, read as rows are."""
+    found = device_module().empty((1, 1), np.int64)
+    none = np.zeros(1, dtype=np.int64)
+    Intake(found, [Message(0, 0, 0, none, none == 0)], [begin], [none], adds=False).enqueue()
+    return int(found.get()[0, 0])
 
 
 def _check(asked: Sequence[str], num_levels: int) -> None:

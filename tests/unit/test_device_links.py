@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
-from sparsecomm.collectives import device_stage
+from sparsecomm.collectives import device_links, device_stage
 from sparsecomm.collectives.device_links import DeviceLinks
 from sparsecomm.collectives.device_near import Near
 from sparsecomm.collectives.transport import ipc
@@ -40,12 +40,24 @@ def run_levels(cupy: Any, plan: Plan, names: tuple[str, ...], width: int, dtype:
     run_local(plan.num_ranks, body)
 
 
+def run_seed(cupy: Any, ranks: int, seed: int) -> None:
+    """Run one plan, direct or over hubs, by one choice for each level."""
+    plan = (hub_plan, direct_plan)[seed % 3 == 0](random_case(ranks, seed))
+    width, dtype = ((4, np.float32), (1, np.float64), (3, np.float16))[seed % 5 % 3]
+    run_levels(cupy, plan, BY_LEVEL[seed % len(BY_LEVEL)], width, dtype)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
-    kinds = ((4, np.float32), (1, np.float64), (3, np.float16))
-    for seed, names in enumerate(BY_LEVEL):
-        plan = (direct_plan, hub_plan)[seed % 2](random_case(ranks, seed))
-        run_levels(cupy, plan, names, *kinds[seed % 3])
+    for seed in range(ranks % 2, 6, 2):
+        run_seed(cupy, ranks, seed)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("ranks", [2, 3, 4, 7])
+def test_many_plans_are_brought_as_they_say(cupy: Any, ranks: int) -> None:
+    for seed in range(100):
+        run_seed(cupy, ranks, seed)
 
 
 def test_threads_of_one_process_use_addresses(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +140,12 @@ def test_where_handles_are_refused_rows_are_copied(cupy: Any, caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     inside = run_local(3, lambda transport: choices(TwoNodes(transport), "auto"))[2][0]
     assert inside.startswith("nccl (memory of other ranks cannot be read")
+
+
+def test_handles_that_read_other_bytes_are_not_used(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_links, "_read", lambda begin: 5)
+    found = run_local(3, lambda transport: choices(transport, "ipc"))[1][0]
+    assert found == "pinned (memory of other ranks cannot be read: rank 0: other bytes are read than rank 1 wrote)"
 
 
 def test_rounded_rows_go_through_the_host(cupy: Any) -> None:
