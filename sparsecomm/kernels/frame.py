@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.int64]
 
-# Words of a frame. Rows and lengths are of slices, the others of rows; nonzeros are how many values there are.
+# Words of a frame. The last four are of slices: columns are the first of each; nonzeros are how many values there are.
 PARTS: Final = 0
 STARTS: Final = 1
 INDICES: Final = 2
@@ -33,7 +33,8 @@ UPPER: Final = 16
 FULL: Final = 17
 LENGTHS: Final = 18
 ROWS: Final = 19
-SIZE: Final = 20
+COLUMNS: Final = 20
+SIZE: Final = 21
 
 # Words of a line of the table.
 ENTRY: Final = 0

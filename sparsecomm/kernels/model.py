@@ -85,7 +85,7 @@ def bytes_in_slices(matrix: csr_array[Any], width: int) -> int:
     """Return the bytes of value and column of a nonzero in slices; 0 where products of this width have none."""
     if width > 1 or not Sliced.suits(matrix):
         return 0
-    return Sliced.entry_bytes(matrix, is_uniform(matrix.data))
+    return Sliced(matrix, is_uniform(matrix.data)).entry_bytes
 
 
 def nonzero_s(reuse: Reuse, row_bytes: int, itemsize: int, ceilings: Ceilings) -> float:

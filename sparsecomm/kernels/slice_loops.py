@@ -26,9 +26,12 @@ _REGISTER_BYTES: Final = 64
 @intrinsic(prefer_literal=True)
 def _slice(
     typing: Any, data: Any, indices: Any, lengths: Any, rows: Any, begin: Any, first: Any, full: Any, steps: Any,
-    x: Any, out: Any, keep: Any, uniform: Any,
+    column: Any, x: Any, out: Any, keep: Any, uniform: Any,
 ) -> Any:  # fmt: skip
-    """Multiply a slice of a `Sliced` matrix, one row in each lane; `full` of its `steps` have no padding."""
+    """Multiply a slice of a `Sliced` matrix, one row in each lane; `full` of its `steps` have no padding.
+
+    Columns are counted from `column`.
+    """
     narrow = ir.IntType(indices.dtype.bitwidth)
 
     def write(context: Any, build: Any, signature: Any, values: Any) -> Any:
@@ -39,10 +42,11 @@ def _slice(
         ]
         lanes = _Lanes(build, context.get_value_type(data.dtype), data.dtype.bitwidth // 8)
         at_data, at_indices, at_lengths, at_rows, at_x, at_out = arrays
+        at_x = build.gep(at_x, [values[8]])
         length, row = (lanes.load(lanes.integer, at, values[5]) for at in (at_lengths, at_rows))
         one = splat(build, build.load(at_data), lanes.count)
         real = build.icmp_signed(">=", row, splat(build, ir.Constant(_FLAG, 0), lanes.count))
-        kept = lanes.gather(at_out, row, build.and_(real, splat(build, values[10], lanes.count)))
+        kept = lanes.gather(at_out, row, build.and_(real, splat(build, values[11], lanes.count)))
 
         def product(step: Any, mask: Any) -> Any:
             place = build.add(values[4], build.mul(step, ir.Constant(_INT, lanes.count)))
@@ -60,7 +64,7 @@ def _slice(
         lanes.scatter(write_loop(build, values[6], values[7], sums, padded)[0], at_out, row, real)
         return context.get_dummy_value()
 
-    words = [types.int64] * 4
+    words = [types.int64] * 5
     return types.void(data, indices, lengths, rows, *words, x, out, types.boolean, uniform), write
 
 
@@ -109,13 +113,15 @@ def slice_rows(uniform: bool, entry: str, index: str, lanes: int) -> Any:
         starts, full = array_at(words[word.STARTS], 0, "q"), array_at(words[word.FULL], 0, "q")
         data, indices = array_at(words[word.VALUES], 0, entry), array_at(words[word.INDICES], 0, index)
         lengths, rows = array_at(words[word.LENGTHS], 0, "i"), array_at(words[word.ROWS], 0, "i")
+        columns = array_at(words[word.COLUMNS], 0, "q")
         x, out = array_at(words[word.X], 0, entry), array_at(words[word.OUT], 0, entry)
         keep = words[word.KEEP] != 0
         for number in range(part[word.FIRST], part[word.LAST]):
             steps = (starts[number + 1] - starts[number]) // lanes
             _slice(
-                data, indices, lengths, rows, starts[number], number * lanes, full[number], steps, x, out, keep, uniform
-            )
+                data, indices, lengths, rows, starts[number], number * lanes, full[number], steps, columns[number], x,
+                out, keep, uniform,
+            )  # fmt: skip
 
     return loop
 

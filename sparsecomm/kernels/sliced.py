@@ -20,14 +20,15 @@ _REGISTER_BYTES: Final = 64
 _WINDOWS: Final = (1 << 12, 1 << 16, 1 << 62)
 _PADDING: Final = 1.03
 _PARTS: Final = 4  # for each thread
+_SHORT: Final = 1 << 16  # columns that 16 bits number
 
 
 class Sliced:
     """Slices of as many rows as a register has lanes; entry t of all its rows lies side by side.
 
     Every lane adds the products of its row in CSR order, so the sums have scipy's bits. Padding is masked, not added.
-    Columns are numbered by 16 bits where these are enough, and a value that all nonzeros share is kept once: what a
-    product with a vector takes is the time to read the matrix.
+    Columns are numbered by 16 bits where these are enough, from the first of a slice if need be, and a value that all
+    nonzeros share is kept once: what a product with a vector takes is the time to read the matrix.
 
     Args:
         matrix: (m, n), of float32 or float64.
@@ -48,11 +49,6 @@ class Sliced:
         """Say whether this processor gathers by AVX-512, and 32 bits number the rows and columns."""
         return Sliced.can_be() and max(matrix.shape) < 2**31
 
-    @staticmethod
-    def entry_bytes(matrix: csr_array[Any], uniform: bool) -> int:
-        """Return the bytes of value and column of a nonzero."""
-        return column_type(matrix.shape[1])().itemsize + (0 if uniform else matrix.dtype.itemsize)
-
     def __init__(self, matrix: csr_array[Any], uniform: bool = False) -> None:
         self._uniform, self._walks = uniform, dict[int, Walk]()
         self._lanes, rows = _REGISTER_BYTES // matrix.dtype.itemsize, matrix.shape[0]
@@ -62,8 +58,7 @@ class Sliced:
                 break
         self._place = np.empty(rows, np.int64)
         self._place[self._rows[:rows]] = self._starts[np.arange(rows) // self._lanes] + np.arange(rows) % self._lanes
-        columns = matrix.indices.astype(column_type(matrix.shape[1]))
-        self._indices = self._filled(matrix, columns)
+        self._indices = self._filled(matrix, self._short_columns(matrix))
         self._data: Dense = matrix.data[:1].copy() if uniform else self._filled(matrix, matrix.data)
 
     def _sort_rows(self, lengths: npt.NDArray[Any], window: int) -> None:
@@ -77,12 +72,35 @@ class Sliced:
         self._full = by_slice.min(axis=1).astype(np.int64)
         self._starts = np.concatenate([[0], np.cumsum(by_slice.max(axis=1), dtype=np.int64)]) * self._lanes
 
+    def _short_columns(self, matrix: csr_array[Any]) -> npt.NDArray[np.uint16 | np.uint32]:
+        """Return the columns, counted from the first of each slice where this lets 16 bits number them."""
+        self._firsts = np.zeros(self._full.size, np.int64)
+        if matrix.shape[1] <= _SHORT:
+            return matrix.indices.astype(np.uint16)
+        lengths = np.diff(matrix.indptr)
+        slice_of_row = np.empty(lengths.size, np.int64)
+        slice_of_row[self._rows[: lengths.size]] = np.arange(lengths.size) // self._lanes
+        filled = np.flatnonzero(lengths)
+        begins, firsts, lasts = matrix.indptr[filled], np.full_like(self._firsts, matrix.shape[1]), self._firsts.copy()
+        np.minimum.at(firsts, slice_of_row[filled], np.minimum.reduceat(matrix.indices, begins))
+        np.maximum.at(lasts, slice_of_row[filled], np.maximum.reduceat(matrix.indices, begins))
+        if (lasts - firsts).max(initial=0) >= _SHORT:
+            return matrix.indices.astype(np.uint32)
+        self._firsts = np.minimum(firsts, matrix.shape[1] - 1)  # of a slice without nonzeros too
+        counted: Dense = matrix.indices - np.repeat(self._firsts[slice_of_row], lengths)
+        return counted.astype(np.uint16)
+
     def _filled(self, matrix: csr_array[Any], entries: Dense) -> Dense:
         from sparsecomm.kernels.slice_loops import fill_slices
 
         result = np.zeros(int(self._starts[-1]), entries.dtype)
         fill_slices(matrix.indptr, self._place, self._lanes, entries, result)
         return result
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of value and column of a nonzero."""
+        return self._indices.itemsize + (0 if self._uniform else self._data.itemsize)
 
     @property
     def padding(self) -> float:
@@ -106,9 +124,5 @@ class Sliced:
         walk = Walk([(loop, cut) for cut in pairwise(cuts)], threads)
         walk.hold({frame.STARTS: self._starts, frame.INDICES: self._indices, frame.VALUES: self._data})
         walk.hold({frame.FULL: self._full, frame.LENGTHS: self._lengths, frame.ROWS: self._rows})
+        walk.hold({frame.COLUMNS: self._firsts})
         return walk
-
-
-def column_type(cols: int) -> type[np.uint16 | np.uint32]:
-    """Return the type that numbers so many columns."""
-    return np.uint16 if cols <= 1 << 16 else np.uint32

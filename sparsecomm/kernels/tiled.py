@@ -76,7 +76,7 @@ class Tiled:
         for walk in self._walks.values():
             walk.hold(dict(zip((frame.INDICES, frame.VALUES), self._nonzeros, strict=True)))
         self._slices: Sliced | None = None
-        self._vectors = 0
+        self._vectors, self._vector_threads = 0, useful_threads(self.nnz, 1, self.threads)
 
     def fits(self, x: Dense, out: Dense) -> bool:
         """Say whether the loops are made for these blocks."""
@@ -126,7 +126,7 @@ class Tiled:
         """Multiply with one column: by slices, once the matrix has been used often enough to pay for making them."""
         slices = (self._slices or self._made_slices()) if last - first == self.num_rows else None
         if slices is not None and out.flags.c_contiguous and x.flags.c_contiguous:
-            slices.multiply(x, out, useful_threads(self.nnz, 1, self.threads), keep=keep)
+            slices.multiply(x, out, self._vector_threads, keep=keep)
             return
         plain, indptr = self._plain, self.matrix.indptr[first : last + 1]
         if self.nnz <= _FEW_NONZEROS:

@@ -105,6 +105,28 @@ def test_vectors_by_slices_give_the_same_bits(
     assert np.array_equal(out, matrix @ x)
 
 
+def test_columns_of_slices_are_counted_from_the_first_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsecomm.kernels.tiled._THREAD_NS", 1)
+    monkeypatch.setattr("sparsecomm.kernels.tiled._VECTORS", 1)
+    rng, rows = np.random.default_rng(0), 140_000
+    row = np.concatenate([np.arange(1000), np.arange(90_000, rows)])  # many slices in between are empty
+    col = (row[:, None] + rng.integers(-5000, 5000, (row.size, 3))).clip(0, rows - 1)
+    values = rng.standard_normal(col.size, dtype=np.float32)
+    band = csr_array((values, (np.repeat(row, 3), col.reshape(-1))), shape=(rows, rows))
+    scattered = csr_array(band[:, rng.permutation(rows)])
+    if not Sliced.suits(band):
+        pytest.skip("this processor has no AVX-512")
+    x = dense_of(rows, 1, "f4")
+    for matrix, num_bytes in ((band, 2), (scattered, 4)):
+        for threads in (1, 2):
+            kernel, out = Tiled(matrix, threads), np.full((rows, 1), np.nan, np.float32)
+            for _ in range(3):
+                kernel.multiply(x, out, 0, rows)
+            assert np.array_equal(out, matrix @ x)
+            assert kernel._slices is not None
+            assert kernel._slices.entry_bytes == num_bytes + 4
+
+
 SETTINGS = [Setting(), Setting(ahead=16), Setting(0, True, True)]
 
 
