@@ -16,7 +16,7 @@ from sparsecomm.product import RankProduct
 
 _TIMES: Final = 5  # of each number, after one to warm up
 _MOST: Final = 16
-_WORTH: Final = 0.97  # of the time without chunks, at most: they cost memory
+_WORTH: Final = 0.95  # of the time without chunks, at most: less than that is noise
 
 
 class Chunks:
@@ -80,23 +80,29 @@ class Tuning:
         self.kept = tried[0] if len(tried) == 1 else None
         self.seconds: dict[int, float] = {}
 
-    @property
-    def next(self) -> int:
-        """The number for the next product."""
-        return self._tried[len(self._times) % len(self._tried)] if self.kept is None else self.kept
-
-    def took(self, seconds: float) -> None:
-        """Note what a product with the `next` number took on this rank; after the last, keep a number.
+    def begin(self) -> int:
+        """Return the number for the next product, which all ranks begin together: none pays for the one before.
 
         Note: Collective over comm.
+        """
+        self._transport.barrier()
+        turn, place = divmod(len(self._times), len(self._tried))
+        return self._tried[place if turn % 2 == 0 else -1 - place]  # nobody always comes after the same other one
+
+    def took(self, seconds: float) -> None:
+        """Note what the product took on this rank; after the last, keep a number.
+
+        Note: Collective over comm, after the last.
         """
         self._times.append(seconds)
         if len(self._times) < (_TIMES + 1) * len(self._tried):
             return
-        slowest = self._transport.reduce(np.array(self._times), "max").reshape(_TIMES + 1, -1)[1:]
-        self.seconds = dict(zip(self._tried, np.median(slowest, axis=0).tolist(), strict=True))
-        best = min(self.seconds, key=lambda number: self.seconds[number])
-        self.kept = best if self.seconds[best] < _WORTH * self.seconds[self._tried[0]] else self._tried[0]
+        times = self._transport.reduce(np.array(self._times), "max").reshape(_TIMES + 1, -1)
+        times[1::2] = times[1::2, ::-1]
+        self.seconds = dict(zip(self._tried, np.median(times[1:], axis=0).tolist(), strict=True))
+        ratios = np.median(times[1:] / times[1:, :1], axis=0)  # within each turn: what disturbs one disturbs all
+        best = int(ratios.argmin())
+        self.kept = self._tried[best if ratios[best] < _WORTH else 0]
 
 
 def likely_chunks(steps_s: Sequence[float], starts_s: float, width: int) -> list[int]:

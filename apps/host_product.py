@@ -45,8 +45,8 @@ class HostProduct:
         tuning = self._chunks.tuning(way.gather, x.shape[1], x.dtype)
         if tuning.kept is not None:
             return self._multiply(x, way, tuning.kept)
-        began = clock()
-        y = self._multiply(x, way, tuning.next)
+        number, began = tuning.begin(), clock()
+        y = self._multiply(x, way, number)
         tuning.took((clock() - began) / 1e9)
         return y
 

@@ -46,9 +46,9 @@ def test_all_ranks_keep_what_the_slowest_likes(slow: dict[int, float], kept: int
     def body(transport: Any) -> int | None:
         tuning, seen = Tuning([1, 2, 4], transport), []
         while tuning.kept is None:
-            seen.append(tuning.next)
+            seen.append(tuning.begin())
             warm = len(seen) > 3
-            tuning.took(slow[tuning.next] / (1 + transport.rank) if warm else 100.0 / tuning.next)
+            tuning.took(slow[seen[-1]] / (1 + transport.rank) if warm else 100.0 / seen[-1])
         assert {number: seen.count(number) for number in (1, 2, 4)} == dict.fromkeys((1, 2, 4), 6)
         assert tuning.seconds == slow
         return tuning.kept
