@@ -31,17 +31,29 @@ class Crew:
 
         self._mail, self._lead, self._help = np.zeros(MAIL, np.int64), lead, help_out
         self._patience = _looks(help_out, _PATIENCE_S) if threads > 1 else 0
-        self._beds: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(threads - 1)]
-        for bed in self._beds:
-            Thread(target=self._serve, args=(bed,), name="sparsecomm-product", daemon=True).start()
+        self._threads = threads
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin with an empty mail, and helpers that have not been started: a forked child has none of its parent's."""
+        self._mail[:], self._started = 0, False
+        self._beds: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(self._threads - 1)]
 
     def run(self, frame: Words, parts: int, x: npt.NDArray[Any], out: npt.NDArray[Any], keep: bool) -> None:
         """Run the parts of a frame on these blocks; whoever is awake takes some."""
         if self._beds and self._mail.item(AWAKE) < len(self._beds):
-            for bed in self._beds:
-                if bed.empty():
-                    bed.put(None)
+            self._rouse()
         self._lead(self._mail, frame, parts, bool(self._beds), x, out, keep)
+
+    def _rouse(self) -> None:
+        with _lock:
+            if not self._started:
+                self._started = True
+                for bed in self._beds:
+                    Thread(target=self._serve, args=(bed,), name="sparsecomm-product", daemon=True).start()
+        for bed in self._beds:
+            if bed.empty():
+                bed.put(None)
 
     def _serve(self, bed: SimpleQueue[None]) -> None:
         while True:
@@ -70,5 +82,12 @@ def _looks(help_out: Callable[[npt.NDArray[np.int64], int], None], seconds: floa
 _crews: dict[int, Crew] = {}
 _lock = Lock()
 
-# A forked child has none of its parent's threads.
-os.register_at_fork(after_in_child=_crews.clear)
+
+def _after_fork() -> None:
+    global _lock
+    _lock = Lock()
+    for crew in _crews.values():
+        crew.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

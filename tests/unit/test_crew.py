@@ -70,18 +70,18 @@ def test_one_thread_has_no_helpers() -> None:
     assert Crew(1)._beds == []
 
 
-def multiply_in_child(answers: multiprocessing.Queue[bool]) -> None:
-    kernel, x, out, expected = product()
+def multiply_in_child(kernel: Tiled, x: np.ndarray, expected: np.ndarray, answers: multiprocessing.Queue[bool]) -> None:
+    out = np.empty_like(expected)
     kernel.multiply(x, out, 0, 4000)
     answers.put(np.array_equal(out, expected) and happens(lambda: bool(crew_of(THREADS)._mail[AWAKE])))
 
 
-def test_a_forked_child_has_a_crew_of_its_own() -> None:
-    kernel, x, out, _ = product()
+def test_a_forked_child_has_helpers_of_its_own() -> None:
+    kernel, x, out, expected = product()
     kernel.multiply(x, out, 0, 4000)
     forked = multiprocessing.get_context("fork")
     answers: multiprocessing.Queue[bool] = forked.Queue()
-    child = forked.Process(target=multiply_in_child, args=(answers,))
+    child = forked.Process(target=multiply_in_child, args=(kernel, x, expected, answers))
     child.start()
     assert answers.get(timeout=60)
     child.join()
