@@ -15,6 +15,20 @@ COMMAND: Final = [sys.executable, "-m", "sparsecomm"]
 LIMIT_S: Final = 290
 
 
+def can_make_cluster() -> bool:
+    """Say whether a cluster can be made here, and print why where it cannot."""
+    if os.geteuid() != 0:
+        print("a virtual cluster needs root: nothing was measured", file=sys.stderr)
+    return os.geteuid() == 0
+
+
+def run_here(ranks: str) -> None:
+    """Run this script with the same arguments as a job of each number of ranks, given by commas, on this machine."""
+    for num_ranks in ranks.split(","):
+        command = [find_mpiexec(), "-n", num_ranks, sys.executable, *sys.argv]
+        subprocess.run(command, check=True, timeout=LIMIT_S, env={**ENVIRONMENT, **os.environ})
+
+
 @contextmanager
 def cluster(name: str, nodes: int, ranks_per_node: int, bandwidth: str) -> Iterator[Callable[..., None]]:
     """Make a cluster, give what runs a command on all its ranks, and take the cluster down."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _cluster import run_here
 from _machine import machine, machine_text
 
-from sparsecomm.launch.start import ENVIRONMENT, find_mpiexec
 from sparsecomm.launch.world import env_size
 
 
@@ -37,9 +36,7 @@ def main() -> int:
         + "one: lower quartile of single calls of rank 0"
     )
     print(f"{'ranks':>5s}{'bare':>24s}{'Exchange':>24s}{'shared':>24s}{'Exchange / bare':>22s}{'shared / bare':>22s}")
-    for ranks in args.ranks.split(","):
-        command = [find_mpiexec(), "-n", ranks, sys.executable, __file__, *sys.argv[1:]]
-        subprocess.run(command, check=True, env={**ENVIRONMENT, **os.environ})
+    run_here(args.ranks)
     return 0
 
 

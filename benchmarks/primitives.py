@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+from _cluster import run_here
 from _machine import machine, machine_text
 
-from sparsecomm.launch.start import ENVIRONMENT, find_mpiexec
 from sparsecomm.launch.world import env_size
 
 _PARTS: Final = 8
@@ -42,9 +41,7 @@ def main() -> int:
         + "\n\nmicroseconds of a run, median of the rounds; beside it the ratio to requests in a round [quartiles]"
     )
     print(f"{'ranks':>5s}{'bytes':>9s}{'requests':>12s}{'neighbours':>12s}{'':20s}{'partitioned':>12s}")
-    for ranks in args.ranks.split(","):
-        command = [find_mpiexec(), "-n", ranks, sys.executable, __file__, *sys.argv[1:]]
-        subprocess.run(command, check=True, env={**ENVIRONMENT, **os.environ})
+    run_here(args.ranks)
     return 0
 
 
