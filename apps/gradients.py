@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomm.apps.matrix import DistMatrix
+from sparsecomm.arrays import check_array
+from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.plan import RankPlan
 
@@ -24,8 +26,12 @@ def multiply_keeping(matrix: DistMatrix, x: Dense) -> tuple[Dense, Dense]:
     Returns:
         (num_own_rows, k) and (num_ghost_cols, k).
 
+    Raises:
+        InputError: X has another shape.
+
     Note: Collective over comm.
     """
+    _check_rows("x", x, matrix.product.gather.num_own, np.shape(x)[1:])
     ghosts = _ghosts(matrix, "gather", x)
     return _apply(matrix, matrix.blocks.all, (x, ghosts), "scatter"), ghosts
 
@@ -43,13 +49,27 @@ def gradients(matrix: DistMatrix, grad: Dense, x: Dense, ghosts: Dense) -> tuple
     Returns:
         (own nonzeros,) in CSR order and (num_own_cols, k).
 
+    Raises:
+        InputError: a block has another shape.
+
     Note: Collective over comm.
     """
+    gather, columns = matrix.product.gather, np.shape(grad)[1:]
+    _check_rows("grad", grad, matrix.product.scatter.num_own, columns)
+    _check_rows("x", x, gather.num_own, columns)
+    _check_rows("ghosts", ghosts, gather.num_ghost, columns)
     partials = _ghosts(matrix, "scatter", grad)
     of_values = matrix.blocks.sampled((grad, partials), (x, ghosts))
     own, in_, out, via = (block.transposed() for block in matrix.blocks.all)
     of_x = _apply(matrix, (own, out, in_, via), (np.conj(grad), np.conj(partials)), "gather")
     return of_values, np.conj(of_x)
+
+
+def _check_rows(name: str, block: Dense, num_rows: int, columns: tuple[int, ...]) -> None:
+    check_array(block)
+    if block.ndim != 2 or block.shape != (num_rows, *columns):
+        wide = f"{columns[0]} columns" if columns else "two dimensions"
+        raise InputError(f"{name} must have {num_rows} rows here and {wide}, not the shape {block.shape}")
 
 
 def _ghosts(matrix: DistMatrix, plan: str, x: Dense) -> Dense:

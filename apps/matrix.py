@@ -20,7 +20,7 @@ from sparsecomm.apps.part import Way
 from sparsecomm.apps.row_planner import misfit, plan_rows
 from sparsecomm.apps.transposed import TransposedMatrix
 from sparsecomm.apps.whole import collect, distribute
-from sparsecomm.arrays import on_device
+from sparsecomm.arrays import check_array, on_device
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.executed import Executed
 from sparsecomm.collectives.guard import ClosedTogether
@@ -246,8 +246,9 @@ class DistMatrix(ClosedTogether):
             for x in xs:
                 if on_device(x):
                     raise InputError("products() interleaves blocks of host memory; on a GPU multiply one at a time")
+                block = self._checked(x, way)
                 vectors.append(x.ndim == 1)
-                yield self._checked(x, way)
+                yield block
 
         with closing(self._host.products(blocks(), way)) as found:
             for y in found:
@@ -378,6 +379,7 @@ class DistMatrix(ClosedTogether):
         """
         self.check_open()
         plan = self._exchanges.plan(way.gather)
+        check_array(x)
         if x.ndim not in (1, 2) or x.shape[0] != plan.num_own:
             raise InputError(f"rank {plan.rank} owns {plan.num_own} rows of X, not an array of shape {x.shape}")
         return x[:, None] if x.ndim == 1 else x

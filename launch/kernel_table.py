@@ -32,8 +32,9 @@ def show_kernel(report: Json) -> None:
         f"{staged['reuse']:.2f}"
     )
     order = report["reorder"]
+    found = f"{order['after']:,} by {order['method']}, " if order["method"] != "none" else ""
     console.print(
-        f"columns of all blocks of rows: {order['before']:,} as stored, {order['after']:,} by {order['method']}, "
+        f"columns of all blocks of rows: {order['before']:,} as stored, {found}"
         f"no order below {order['bound']:,} ({order['after'] / max(1, order['bound']):.2f} x the bound)"
     )
 

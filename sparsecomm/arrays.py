@@ -19,6 +19,16 @@ def on_device(array: object) -> bool:
     return hasattr(array, "__cuda_array_interface__")
 
 
+def check_array(block: object) -> None:
+    """Refuse what is no array, such as a list.
+
+    Raises:
+        InputError: it has no shape or no dtype.
+    """
+    if not (hasattr(block, "shape") and hasattr(block, "dtype")):
+        raise InputError(f"an array is needed, not a {type(block).__name__}; numpy.asarray makes one")
+
+
 def device_module() -> Any:
     """Return CuPy.
 

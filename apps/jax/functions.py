@@ -69,8 +69,13 @@ def spmm(matrix: DistMatrix, x: jax.Array) -> jax.Array:
 
     Note: Collective over comm.
     """
+    if not isinstance(matrix, DistMatrix):
+        raise InputError(f"spmm needs a DistMatrix, not a {type(matrix).__name__}; its transpose is the gradient's")
+    matrix.check_open()
+    x = jax.numpy.asarray(x)
     if x.dtype != matrix.dtype:
-        cure = "" if jax.config.jax_enable_x64 else "; without jax_enable_x64 JAX has no numbers of 64 bits"
+        wide = matrix.dtype.itemsize > 4 and not jax.config.jax_enable_x64
+        cure = "" if not wide else "; without jax_enable_x64 JAX has no numbers of 64 bits"
         raise InputError(f"X is {x.dtype}, but the matrix is {matrix.dtype}; convert one of them{cure}")
     own = matrix.product.gather.num_own, matrix.product.scatter.num_own
     return Linear(matrix.__matmul__, matrix.multiply_transposed, *own)(x)
@@ -85,6 +90,8 @@ def sum_gradients(gradients: Any, transport: Transport) -> Any:
 
     Note: Collective over comm.
     """
+    if not hasattr(transport, "reduce"):
+        raise InputError(f"sum_gradients needs the transport of the job, as open_transport() gives, not {transport!r}")
     flat, restored = ravel_pytree(gradients)
     add = _Sum(transport)
     return restored(Linear(add, add, flat.size, flat.size)(flat))
@@ -101,4 +108,6 @@ class _Sum:
 
 
 def _of(exchange: GhostExchange) -> Linear:
+    if not isinstance(exchange, GhostExchange):
+        raise InputError(f"an exchange is needed, not a {type(exchange).__name__}; give GhostExchange.of(matrix)")
     return Linear(exchange.forward, exchange.reverse, exchange.plan.num_own, exchange.plan.num_ghost)

@@ -60,6 +60,7 @@ class Linear(NamedTuple):
         Raises:
             InputError: another number of rows, or a dtype that numpy does not have.
         """
+        x = jax.numpy.asarray(x)
         if np.dtype(x.dtype).isbuiltin != 1:
             raise InputError(f"{x.dtype} rows cannot be exchanged; pass x.astype('float32')")
         return _linear.bind(x, linear=self)

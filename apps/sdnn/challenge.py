@@ -107,7 +107,9 @@ def read_truth(path: Path) -> IntGlobal:
         return np.flatnonzero(np.diff(read_matrix(str(path)).indptr)).astype(np.int64)
     try:
         values, counts = parse_integer_lines(read_text(path))
-    except (InputError, OSError) as err:
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror or err}; give the file of the true categories") from err
+    except InputError as err:
         raise InputError(f"{path}: {err}") from err
     if (counts.size and counts.max() > 1) or (values < 1).any():
         raise InputError(f"{path}: expected one image a line, counted from 1")

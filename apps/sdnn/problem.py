@@ -75,8 +75,14 @@ def open_problem(options: SdnnOptions) -> Problem:
     for name, value in (("layers", options.layers), ("inputs", options.inputs)):
         if value is not None and value < 1:
             raise InputError(f"{name} {value} is not at least 1; give how many with --{name}")
-    if is_generated(options.network):
-        return _generated(options)
+    problem = _generated(options) if is_generated(options.network) else _from_files(options)
+    last = problem.network.num_layers
+    if options.rebalance >= last:
+        raise InputError(f"--rebalance {options.rebalance} is not before the last of {last} layers; give a smaller one")
+    return problem
+
+
+def _from_files(options: SdnnOptions) -> Problem:
     files = find_files(Path(options.network), options.neurons)
     layers = options.layers or len(files.weights)
     bias = check_bias(options.bias, files.neurons)

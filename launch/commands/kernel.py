@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from sparsecomm.launch.progress import Progress
 
     threads = args.threads or num_threads()
+    if threads > num_threads():
+        raise InputError(f"--threads {threads} is more than the {num_threads()} cores that this process may use")
     with Progress() as say:
         say(f"reading {args.matrix}")
         matrix = read_matrix(args.matrix, dtype=args.dtype, one_based=args.one_based)

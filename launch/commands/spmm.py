@@ -123,7 +123,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError(f"--chunks {args.chunks} cannot cut {args.width} columns; give 1 to {args.width}, or auto")
     if args.gpu:
         if args.chunks != 1:
-            raise InputError("--chunks cuts products of host memory; leave it out, or --gpu")
+            raise InputError("--chunks cuts products of host memory; leave out --chunks or --gpu")
         _check_gpu_dtype(args.dtype)
         check_gpu()
     elif args.gpu_transport != "auto":
@@ -211,4 +211,6 @@ def _print(report: dict[str, Any], args: argparse.Namespace) -> int:
             from sparsecomm.launch import tables
 
             tables.show_spmm(report)
+            if args.chunks is None and not report["chunks_tried"]:
+                print("products are not cut: no number of chunks is predicted to gain")
     return 1 if report["verified"] is False else 0

@@ -9,7 +9,9 @@ import pytest
 
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.errors import InputError
 from tests.jobs import ROOT
+from tests.matrix_cases import cases, dist
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 # Threads of one process share the few that run programs: a rank that waits must not keep one of them.
@@ -20,6 +22,26 @@ jax_bodies = pytest.importorskip("tests.jax_bodies")
 @pytest.mark.parametrize("body", jax_bodies.BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Transport], None]) -> None:
     run_local(2, body, deadline_s=20)
+
+
+def test_what_is_none_is_refused() -> None:
+    run_local(2, refusals, deadline_s=20)
+
+
+def refusals(transport: Transport) -> None:
+    from sparsecomm.apps.jax import gather, spmm, sum_gradients
+
+    with dist(cases(transport.num_ranks)[1], "hierarchical", transport) as matrix:
+        for call, words in (
+            (lambda: gather(matrix, jax.numpy.ones(3)), r"give GhostExchange\.of\(matrix\)"),
+            (lambda: spmm(matrix.H, jax.numpy.ones(3)), "not a TransposedMatrix"),
+            (lambda: spmm(matrix, [1, 2]), "convert one of them"),
+            (lambda: sum_gradients(jax.numpy.ones(3), None), "needs the transport"),
+        ):
+            with pytest.raises(InputError, match=words):
+                call()
+    with pytest.raises(RuntimeError, match="is closed"):
+        spmm(matrix, jax.numpy.ones((matrix.product.gather.num_own, 1)))
 
 
 def test_the_page_runs() -> None:

@@ -185,6 +185,8 @@ def test_command_predicts_and_measures(
 def test_command_refuses_what_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kernel", "grid2d:4", "-k", "0"]) == 2
     assert "-k 0 is not at least 1" in capsys.readouterr().err
+    assert main(["kernel", "grid2d:4", "--threads", "9999"]) == 2
+    assert "--threads 9999 is more than" in capsys.readouterr().err
     assert main(["kernel", "nowhere.mtx"]) == 2
     assert "no such file" in capsys.readouterr().err
 

@@ -255,6 +255,7 @@ BAD = {
     "positive bias": (["radixnet:256", "--bias", "0.1"], "not between"),
     "layers": (["radixnet:1024", "--layers", "0"], "layers 0"),
     "width": (["radixnet:1024", "-k", "0"], "width 0"),
+    "rebalance": (["radixnet:1024", "--layers", "2", "--rebalance", "2"], "not before the last of 2 layers"),
     "strategy": (["radixnet:1024", "-s", "reduce"], "cannot run a network"),
     "method": (["radixnet:1024", "-p", "nothing"], "unknown partition method"),
     "memory": (["radixnet:1024", "--memory", "much"], "not a number of bytes"),

@@ -10,6 +10,7 @@ from sparsecomm.apps.gradients import gradients, multiply_keeping
 from sparsecomm.collectives.dispatch import Dispatch
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
+from sparsecomm.errors import InputError
 from tests.matrix_cases import Dense, cases, dist, owners
 from tests.planning_bodies import topologies
 
@@ -25,11 +26,9 @@ def are_adjoint(transport: Transport, x: Dense, y: Dense, forth: Dense, back: De
 
 
 def exchanges(transport: Transport) -> None:
-    with dist(cases(transport.num_ranks)[1], "hierarchical", transport) as matrix:
-        exchange = GhostExchange.of(matrix)
+    with dist(cases(transport.num_ranks)[1], "hierarchical", transport) as matrix, GhostExchange.of(matrix) as exchange:
         x, y = drawn(exchange.plan.num_own, transport.rank), drawn(exchange.plan.num_ghost, 9 + transport.rank)
         are_adjoint(transport, x, y, exchange.forward(x), exchange.reverse(y))
-        exchange.close()
 
 
 def products(transport: Transport) -> None:
@@ -58,6 +57,23 @@ def requests(transport: Transport) -> None:
         are_adjoint(transport, x, answers, again, dispatch.combine(answers, weights))
 
 
-@pytest.mark.parametrize("body", [exchanges, products, requests], ids=lambda body: body.__name__)
+def refusals(transport: Transport) -> None:
+    with dist(cases(transport.num_ranks)[1], "hierarchical", transport) as matrix, GhostExchange.of(matrix) as exchange:
+        x = drawn(exchange.plan.num_own, 1)
+        y, ghosts = multiply_keeping(matrix, x)
+        for call, words in (
+            (lambda: matrix @ x.tolist(), "an array is needed, not a list"),
+            (lambda: list(matrix.products([x.tolist()])), "not a list"),
+            (lambda: exchange.forward(x.tolist()), "not a list"),
+            (lambda: multiply_keeping(matrix, x[:, 0]), "two dimensions"),
+            (lambda: gradients(matrix, np.zeros((len(y) + 1, 3)), x, ghosts), "grad must have"),
+            (lambda: gradients(matrix, y, x[:, 1:], ghosts), "x must have .* 3 columns"),
+            (lambda: gradients(matrix, y, x, ghosts[:, :2]), "ghosts must have"),
+        ):
+            with pytest.raises(InputError, match=words):
+                call()
+
+
+@pytest.mark.parametrize("body", [exchanges, products, requests, refusals], ids=lambda body: body.__name__)
 def test_transposes(body: object) -> None:
     run_local(3, body, deadline_s=20)  # type: ignore[arg-type]
