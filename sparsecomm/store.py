@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, Final
 
 import numpy as np
@@ -34,6 +35,8 @@ _MADE_BY: Final = {
 }
 # What numpy raises on a .npy file that is not one: its header is a Python literal.
 _BROKEN: Final = (EOFError, LookupError, OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
+# Python 3.11 counts the depth of what it parses for all threads together, and ranks may be threads.
+_PARSING: Final = Lock()
 
 
 @contextmanager
@@ -199,7 +202,8 @@ def load_indices(folder: Path, prefix: str, name: str, ndim: int = 1) -> npt.NDA
 def _map(path: Path) -> npt.NDArray[Any]:
     """Map a .npy file; one without entries cannot be mapped."""
     with path.open("rb") as file:
-        shape, fortran_order, dtype = _read_head(file)
+        with _PARSING:
+            shape, fortran_order, dtype = _read_head(file)
         needed = file.tell() + math.prod(shape) * dtype.itemsize
         found = os.fstat(file.fileno()).st_size
         if needed > found:
