@@ -89,6 +89,19 @@ def fire(target: Target, numbers: range, folder: Path) -> Score:
 
 def _fire_one(target: Target, number: int, folder: Path, score: Score) -> None:
     size = target.write(Random(f"{target.name} {number}"), folder)
+    allowed = BASE + max(PER_BYTE * size, MEMORY if target.name in ("generator", "topology name") else 0)
+    used = _read(target, number, folder, score)
+    if used > allowed:  # what is loaded on first use, and what other threads allocate, is not there a second time
+        used = min(used, _read(target, number, folder, Score()))
+    if used > allowed:
+        score.failures.append(f"{number}: allocated {used} bytes for an input of {size}")
+    score.largest_bytes = max(score.largest_bytes, used)
+    if size >= LARGE:
+        score.largest_ratio = max(score.largest_ratio, used / size)
+
+
+def _read(target: Target, number: int, folder: Path, score: Score) -> int:
+    """Read the input and return the bytes that it allocated at most."""
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
     try:
@@ -100,13 +113,7 @@ def _fire_one(target: Target, number: int, folder: Path, score: Score) -> None:
             score.failures.append(f"{number}: ran out of memory")
     except Exception as err:
         score.failures.append(f"{number}: {type(err).__name__}: {str(err)[:200]}")
-    used = tracemalloc.get_traced_memory()[1] - before
-    allowed = BASE + max(PER_BYTE * size, MEMORY if target.name in ("generator", "topology name") else 0)
-    if used > allowed:
-        score.failures.append(f"{number}: allocated {used} bytes for an input of {size}")
-    score.largest_bytes = max(score.largest_bytes, used)
-    if size >= LARGE:
-        score.largest_ratio = max(score.largest_ratio, used / size)
+    return tracemalloc.get_traced_memory()[1] - before
 
 
 def _main(name: str, first: str, count: str, folder: str) -> None:
