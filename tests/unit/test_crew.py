@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sparsecomm.kernels.frame import AWAKE, CLAIM, DONE, LEADER
 from sparsecomm.kernels.tiled import Tiled
 
 THREADS = 3
+Answers: TypeAlias = "multiprocessing.Queue[tuple[bool, list[bool]]]"
 
 
 def matrix_of(rows: int, cols: int, density: float) -> csr_array[Any]:
@@ -70,20 +72,23 @@ def test_one_thread_has_no_helpers() -> None:
     assert Crew(1)._beds == []
 
 
-def multiply_in_child(kernel: Tiled, x: np.ndarray, expected: np.ndarray, answers: multiprocessing.Queue[bool]) -> None:
+def multiply_in_child(kernel: Tiled, x: np.ndarray, expected: np.ndarray, answers: Answers) -> None:
     out = np.empty_like(expected)
     kernel.multiply(x, out, 0, 4000)
-    answers.put(np.array_equal(out, expected) and happens(lambda: bool(crew_of(THREADS)._mail[AWAKE])))
+    helpers = [thread.is_alive() for thread in threading.enumerate() if thread.name == "sparsecomm-product"]
+    answers.put((np.array_equal(out, expected), helpers))
 
 
 def test_a_forked_child_has_helpers_of_its_own() -> None:
     kernel, x, out, expected = product()
     kernel.multiply(x, out, 0, 4000)
     forked = multiprocessing.get_context("fork")
-    answers: multiprocessing.Queue[bool] = forked.Queue()
+    answers: Answers = forked.Queue()
     child = forked.Process(target=multiply_in_child, args=(kernel, x, expected, answers))
     child.start()
-    assert answers.get(timeout=60)
+    equal, helpers = answers.get(timeout=60)
+    assert equal
+    assert helpers == [True] * (THREADS - 1)
     child.join()
 
 
