@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sparsecomm.kernels.cache import cache_folder
-
-
-def compile_alone(loop: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """Compile a loop for these arguments."""
-    from numba import typeof
-
-    types = tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
-    with one_process():
-        loop.compile(types)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.int64]
 
-# Words of a frame. The last four are of slices: columns are the first of each; nonzeros are how many values there are.
+# Words of a frame. Nonzeros are how many values there are, or a packed row has. Full to columns are of slices, columns
+# the first of each; the rest are of packed weights.
 PARTS: Final = 0
 STARTS: Final = 1
 INDICES: Final = 2
@@ -34,7 +35,12 @@ FULL: Final = 17
 LENGTHS: Final = 18
 ROWS: Final = 19
 COLUMNS: Final = 20
-SIZE: Final = 21
+KEPT: Final = 21
+GROUP: Final = 22
+BITS: Final = 23
+SHARING: Final = 24
+WIDTH: Final = 25
+SIZE: Final = 26
 
 # Words of a line of the table.
 ENTRY: Final = 0

@@ -5,14 +5,16 @@ What they are written with comes from another file, whose date numba does not lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import njit, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
+from sparsecomm.kernels import frame as word
 from sparsecomm.kernels.form import Form
+from sparsecomm.kernels.frame_reader import array_at, block_at
+from sparsecomm.kernels.loops import ENTRY
 from sparsecomm.kernels.tile import Nonzeros, rows_of, tile_of
 
 
@@ -42,25 +44,28 @@ def _scatter_tile(
 
 
 @cache
-def scatter_rows(form: Form) -> Callable[..., None]:
-    """Return the loop `out[:, left:] += matrix[first:last].T @ x[first:last, left:]`.
-
-    The loop takes indptr, indices, data, x, out, first, last, left, tiles, rest; see `gather_rows`.
-    """
+def scatter_rows(form: Form, entry: str, index: str) -> Any:
+    """Return the loop `out[:, left:] += matrix[first:last].T @ x[first:last, left:]`; see `gather_rows`."""
     lanes, vectors, tail, masked, *_ = form
     full, last_vectors = lanes * vectors, max(tail, 1)
 
-    @njit(nogil=True, cache=True)
-    def loop(
-        indptr: Any, indices: Any, data: Any, x: Any, out: Any, first: int, last: int, left: int, tiles: int, rest: int
-    ) -> None:
+    @cfunc(ENTRY, cache=True)
+    def loop(frame: int, line: int) -> None:
+        words: Any = array_at(frame, word.SIZE, "q")  # type: ignore[call-arg]
+        part: Any = array_at(line, word.LINE, "q")
+        indptr = array_at(words[word.STARTS], 0, index)
+        indices = array_at(words[word.INDICES], 0, index)
+        data = array_at(words[word.VALUES], 0, entry)
+        x = block_at(words[word.X], words[word.X_STRIDE], entry)
+        out = block_at(words[word.OUT], words[word.OUT_STRIDE], entry)
+        left, tiles, rest = part[word.LEFT], part[word.TILES], part[word.REST]
         right = left + tiles * full
-        for row in range(first, last):
+        for row in range(part[word.FIRST], part[word.LAST]):
             begin, end = indptr[row], indptr[row + 1]
             for tile in range(tiles):
                 at = left + tile * full
-                _scatter_tile(data, indices, begin, end, x, out, row, at, 0, lanes, vectors, False)  # type: ignore[call-arg]
+                _scatter_tile(data, indices, begin, end, x, out, row, at, 0, lanes, vectors, False)
             if tail:
-                _scatter_tile(data, indices, begin, end, x, out, row, right, rest, lanes, last_vectors, masked)  # type: ignore[call-arg]
+                _scatter_tile(data, indices, begin, end, x, out, row, right, rest, lanes, last_vectors, masked)
 
     return loop

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -12,9 +11,11 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.errors import InputError
-from sparsecomm.kernels.compiling import compile_alone
-from sparsecomm.kernels.threads import num_threads, run_parts
-from sparsecomm.kernels.tiled import useful_threads
+from sparsecomm.kernels import frame
+from sparsecomm.kernels.compiling import one_process
+from sparsecomm.kernels.threads import num_threads
+from sparsecomm.kernels.tiled import has_rows, useful_threads
+from sparsecomm.kernels.walk import Walk
 
 Dense = npt.NDArray[Any]
 Bits = npt.NDArray[np.uint8]
@@ -48,6 +49,7 @@ class Structured:
     values: Dense
     offsets: Bits
     columns: npt.NDArray[np.int32]
+    _walks: dict[tuple[int, int], Walk] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def pack(dense: Dense, n: int, m: int, v: int = 0) -> Structured:
@@ -74,6 +76,10 @@ class Structured:
         values = np.take_along_axis(grouped, kept, axis=2).reshape(dense.shape[0], groups * n)
         bits = _pack_bits(kept.reshape(dense.shape[0], groups * n), _offset_bits(m, v))
         return Structured((dense.shape[0], dense.shape[1]), n, m, v, values, bits, columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave out what products are made of: it belongs to this process."""
+        return Structured, (self.shape, self.n, self.m, self.v, self.values, self.offsets, self.columns)
 
     @property
     def name(self) -> str:
@@ -124,24 +130,35 @@ class Structured:
         if result.shape != (self.shape[0], x.shape[1]) or result.dtype != x.dtype:
             raise InputError(f"out is {result.shape} {result.dtype}, not {(self.shape[0], x.shape[1])} {x.dtype}")
         if result.size:
-            self._run(np.ascontiguousarray(x), result, threads or num_threads())
+            target = result if has_rows(result) else np.empty(result.shape, x.dtype)
+            self._walk(x.shape[1], threads or num_threads()).run(np.ascontiguousarray(x), target, False)
+            if target is not result:
+                result[...] = target
         return result
 
-    def _run(self, x: Dense, out: Dense, threads: int) -> None:
+    def _walk(self, width: int, threads: int) -> Walk:
+        walk = self._walks.get((width, threads))
+        if walk is None:
+            with one_process():
+                walk = self._walks[width, threads] = self._made_walk(width, threads)
+        return walk
+
+    def _made_walk(self, width: int, threads: int) -> Walk:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.structured_loops import structured_rows
 
-        form = Form.of(x.shape[1], x.itemsize)
-        group = _SHARED if self.v else self.m
-        loop, bits = structured_rows(form), _offset_bits(self.m, self.v)
-        values = self.values.view(np.uint16) if self.values.dtype == np.float16 else self.values
-        threads = useful_threads(self.values.size, x.shape[1], threads)
+        half = self.values.dtype == np.float16
+        values = self.values.view(np.uint16) if half else self.values
+        form = Form.of(width, 4 if half else values.itemsize)
+        loop = structured_rows(form, "f" if half else values.dtype.char, values.dtype.char)
+        threads = useful_threads(values.size, width, threads)
         cuts = np.linspace(0, self.shape[0], (_PARTS * threads if threads > 1 else 1) + 1).astype(int).tolist()
-        arguments = (values, self.offsets, self.columns, self.n, group, bits, self.v, x, out)
-        compile_alone(loop, (*arguments, 0, 0, *form.cut(x.shape[1])))
-        run_parts(
-            [partial(loop, *arguments, first, last, *form.cut(x.shape[1])) for first, last in pairwise(cuts)], threads
-        )
+        walk = Walk([(loop, (first, last, 0, *form.cut(width))) for first, last in pairwise(cuts)], threads)
+        arrays = {frame.VALUES: values, frame.INDICES: self.offsets, frame.COLUMNS: self.columns}
+        walk.hold({word: np.ascontiguousarray(array) for word, array in arrays.items()})
+        walk.frame[[frame.NONZEROS, frame.KEPT, frame.BITS]] = values.shape[1], self.n, _offset_bits(self.m, self.v)
+        walk.frame[[frame.GROUP, frame.SHARING, frame.WIDTH]] = _SHARED if self.v else self.m, self.v, self.shape[1]
+        return walk
 
 
 def parse_pattern(text: str) -> tuple[int, int, int]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.kernels import frame
-from sparsecomm.kernels.compiling import compile_alone, one_process
+from sparsecomm.kernels.compiling import one_process
 from sparsecomm.kernels.epilogue import Epilogue
 from sparsecomm.kernels.plain import Plain
 from sparsecomm.kernels.sliced import Sliced
-from sparsecomm.kernels.threads import num_threads, run_parts
+from sparsecomm.kernels.threads import num_threads
 from sparsecomm.kernels.tuning import TUNED_WORK, Setting, choose_setting
-from sparsecomm.kernels.walk import Walk
+from sparsecomm.kernels.walk import Parts, Walk
 
 Dense = npt.NDArray[Any]
 Indices = npt.NDArray[np.int32 | np.int64]
@@ -40,13 +40,6 @@ _FEW: Final = 256  # values that tell most matrices whose values differ
 _LINE_BYTES: Final = 64
 
 
-class _Scattering(NamedTuple):
-    """What a transposed product of some width is made of: loops, and the tiles and rows of each."""
-
-    threads: int
-    parts: tuple[tuple[Callable[..., None], tuple[int, int, int, int, int]], ...]
-
-
 class Tiled:
     """Multiplies rows of a matrix of float32 or float64.
 
@@ -61,7 +54,6 @@ class Tiled:
     def __init__(self, matrix: csr_array[Any], threads: int | None = None, *, fused: bool = False) -> None:
         self.threads, self._fused, self._uniform = threads or num_threads(), fused, False
         self._walks: dict[tuple[Any, ...], Walk] = {}
-        self._scatterings: dict[tuple[Any, ...], _Scattering] = {}
         self._settings: dict[int, Setting] = {}
         self.update(matrix)
 
@@ -81,7 +73,7 @@ class Tiled:
     def fits(self, x: Dense, out: Dense) -> bool:
         """Say whether the loops are made for these blocks."""
         dtype = self.dtype
-        return dtype.char in DTYPES and x.dtype == dtype == out.dtype and _has_rows(x) and _has_rows(out)
+        return dtype.char in DTYPES and x.dtype == dtype == out.dtype and has_rows(x) and has_rows(out)
 
     def multiply(
         self,
@@ -112,11 +104,7 @@ class Tiled:
         shifted = setting.lines and _begins_within_lines(x)
         if not ((shifted or setting.streamed) and _is_of_lines(out)):
             setting = Setting(setting.ahead)
-        key = (first, last, x.shape[1], setting, shifted, epilogue is None, x.itemsize)
-        walk = self._walks.get(key)
-        if walk is None:
-            with one_process():
-                walk = self._walks[key] = self._gather_walk(x, first, last, setting, shifted, epilogue is not None)
+        walk = self._walk(x, first, last, setting, shifted, epilogue is not None)
         if epilogue is None:
             walk.run(x, out, keep)
         else:
@@ -128,15 +116,21 @@ class Tiled:
         if slices is not None and out.flags.c_contiguous and x.flags.c_contiguous:
             slices.multiply(x, out, self._vector_threads, keep=keep)
             return
-        plain, indptr = self._plain, self.matrix.indptr[first : last + 1]
-        if self.nnz <= _FEW_NONZEROS:
-            plain.multiply(x, out, first, last, keep=keep)
-            return
-        threads = useful_threads(int(indptr[-1] - indptr[0]), 1, self.threads)
-        cuts = cut_rows(indptr, threads * _PARTS) if threads > 1 else [0, last - first]
-        run_parts(
-            [partial(plain.multiply, x, out[a:b], first + a, first + b, keep=keep) for a, b in pairwise(cuts)], threads
-        )
+        nnz = int(self.matrix.indptr[last] - self.matrix.indptr[first])
+        if useful_threads(nnz, 1, self.threads) == 1:
+            self._plain.multiply(x, out, first, last, keep=keep)
+        else:
+            self._walk(x, first, last, Setting()).run(x, out, keep)
+
+    def _walk(
+        self, x: Dense, first: int, last: int, setting: Setting, shifted: bool = False, finish: bool = False
+    ) -> Walk:
+        key = (first, last, x.shape[1], setting, shifted, finish, x.itemsize)
+        walk = self._walks.get(key)
+        if walk is None:
+            with one_process():
+                walk = self._walks[key] = self._gather_walk(x, first, last, setting, shifted, finish)
+        return walk
 
     def _made_slices(self) -> Sliced | None:
         self._vectors += 1
@@ -163,14 +157,12 @@ class Tiled:
         """Compute `out = matrix.T @ x` without building the transposed matrix; threads share the columns of X."""
         out[...] = 0
         if out.size:
-            key = (x.shape[1], x.flags.num, out.flags.num, x.itemsize)
-            found = self._scatterings.get(key)
-            if found is None:
-                found = self._scatterings[key] = self._scattering(x)
-                for loop, places in found.parts:
-                    compile_alone(loop, (self.matrix.indptr, *self._nonzeros, x, out, *places))
-            arrays = (self.matrix.indptr, *self._nonzeros, x, out)
-            run_parts([partial(loop, *arrays, *places) for loop, places in found.parts], found.threads)
+            key = (x.shape[1], x.itemsize)
+            walk = self._walks.get(key)
+            if walk is None:
+                with one_process():
+                    walk = self._walks[key] = self._scatter_walk(x)
+            walk.run(x, out, True)
 
     def _run_finished(
         self, walk: Walk, x: Dense, out: Dense, first: int, last: int, keep: bool, epilogue: Epilogue
@@ -208,22 +200,26 @@ class Tiled:
             whole = setting.lines and columns == width
             loop = stream_rows(form, *kinds, shifted, setting.streamed) if whole else gather_rows(form, *kinds)
             parts += [(loop, (begin, end, left, *form.cut(columns))) for begin, end in rows]
-        walk = Walk(parts, threads)
-        walk.hold(dict(zip((frame.STARTS, frame.INDICES, frame.VALUES), (indptr, *self._nonzeros), strict=True)))
+        walk = self._walk_of(parts, threads, indptr)
         walk.frame[[frame.NONZEROS, frame.AHEAD]] = self.nnz, setting.ahead
         return walk
 
-    def _scattering(self, x: Dense) -> _Scattering:
+    def _scatter_walk(self, x: Dense) -> Walk:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.scatter_loops import scatter_rows
 
-        rows, width = self.matrix.shape[0], x.shape[1]
+        indptr, width, parts = np.ascontiguousarray(self.matrix.indptr), x.shape[1], []
         threads = min(useful_threads(self.nnz, width, self.threads), -(-width // 16))
-        parts = []
         for left, columns in _panels(width, _panel(width, threads)):
             form = Form.of(columns, x.itemsize)
-            parts.append((scatter_rows(form), (0, rows, left, *form.cut(columns))))
-        return _Scattering(threads, tuple(parts))
+            loop = scatter_rows(form, x.dtype.char, indptr.dtype.char)
+            parts.append((loop, (0, self.num_rows, left, *form.cut(columns))))
+        return self._walk_of(parts, threads, indptr)
+
+    def _walk_of(self, parts: Parts, threads: int, indptr: Indices) -> Walk:
+        walk = Walk(parts, threads)
+        walk.hold(dict(zip((frame.STARTS, frame.INDICES, frame.VALUES), (indptr, *self._nonzeros), strict=True)))
+        return walk
 
 
 def useful_threads(nnz: int, width: int, threads: int) -> int:
@@ -271,7 +267,7 @@ def is_uniform(values: Dense) -> bool:
     return bool((words[:_FEW] == words[0]).all() and (words == words[0]).all())
 
 
-def _has_rows(block: Dense) -> bool:
+def has_rows(block: Dense) -> bool:
     """Say whether the entries of a row lie side by side."""
     return block.flags.aligned and (block.shape[1] == 1 or block.strides[1] == block.itemsize)
 

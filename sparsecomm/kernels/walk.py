@@ -12,6 +12,7 @@ from sparsecomm.kernels.crew import crew_of
 from sparsecomm.kernels.frame import LINE, Words, address, new_frame
 
 Dense = npt.NDArray[Any]
+Parts = Sequence[tuple[Any, tuple[int, ...]]]
 
 
 class Walk:
@@ -22,7 +23,7 @@ class Walk:
         threads: that share them.
     """
 
-    def __init__(self, parts: Sequence[tuple[Any, tuple[int, ...]]], threads: int) -> None:
+    def __init__(self, parts: Parts, threads: int) -> None:
         self._loops, self._table = [loop for loop, _ in parts], np.zeros((len(parts), LINE), np.int64)
         for words, (loop, line) in zip(self._table, parts, strict=True):
             words[: 1 + len(line)] = loop.address, *line

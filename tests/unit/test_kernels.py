@@ -20,7 +20,7 @@ from sparsecomm.errors import InputError
 from sparsecomm.kernels import Epilogue, names, prepare, prepared, register, spmm, tuning
 from sparsecomm.kernels.plain import Plain
 from sparsecomm.kernels.sliced import Sliced
-from sparsecomm.kernels.threads import num_threads, run_parts
+from sparsecomm.kernels.threads import num_threads
 from sparsecomm.kernels.tiled import Tiled, cut_rows
 from sparsecomm.kernels.tuning import Setting
 
@@ -300,21 +300,6 @@ def test_rows_are_cut_into_parts_of_equal_nonzeros(parts: int) -> None:
     assert np.all(np.diff(cuts) > 0)
     sizes = np.diff(indptr[cuts])
     assert sizes.max() <= indptr[-1] / parts + 2 * np.diff(indptr).max()
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_parts_run_once_and_the_first_error_comes_back(threads: int) -> None:
-    done: list[int] = []
-    run_parts([lambda number=number: done.append(number) for number in range(100)], threads)
-    assert sorted(done) == list(range(100))
-
-    def fail() -> None:
-        raise ZeroDivisionError("on purpose")
-
-    with pytest.raises(ZeroDivisionError, match="on purpose"):
-        run_parts([fail] * 8, threads)
-    run_parts([lambda: done.append(-1)], threads)
-    assert done[-1] == -1
 
 
 def test_ranks_in_threads_may_multiply_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from fractions import Fraction
 from typing import Any
 
@@ -77,6 +78,15 @@ def test_packed_sizes_are_exact(pattern: str, dtype: str, share: Fraction) -> No
 def test_every_row_keeps_as_much_as_any_other(pattern: str) -> None:
     rows = np.diff(Structured.pack(weights(128, 256, "f4"), *parse_pattern(pattern)).to_csr().indptr)
     assert rows.max() / rows.mean() == 1.0
+
+
+def test_results_may_lie_in_any_memory_and_weights_be_copied() -> None:
+    packed, x = Structured.pack(weights(21, 37, "f4"), 2, 4), weights(37, 9, "f4")
+    expected = packed.multiply(x)
+    for out in (np.empty((21, 9), np.float32, order="F"), np.empty((21, 20), np.float32)[:, 3:12]):
+        assert packed.multiply(np.asfortranarray(x), out) is out
+        assert np.array_equal(out, expected)
+    assert np.array_equal(pickle.loads(pickle.dumps(packed)).multiply(x), expected)
 
 
 def test_padding_takes_no_part_in_the_product() -> None:
