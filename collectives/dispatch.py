@@ -42,7 +42,7 @@ class Dispatch(ClosedTogether):
         spread: schedules the rows that travel; by default one level of the topology after the other.
 
     Attributes:
-        call: which `fetch`, counted from 1, made the plan that there is.
+        call: which `fetch` or new `ask`, counted from 1, made the plan that there is.
         requests: (num_requests,) int64 rows of that call.
 
     Raises:
@@ -95,6 +95,11 @@ class Dispatch(ClosedTogether):
         return self._exchange.width
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the rows and of all sums."""
+        return self._exchange.dtype
+
+    @property
     def executed(self) -> Executed:
         """What this rank has sent, received and copied since the object was made, planning apart."""
         return self._exchange.executed
@@ -136,10 +141,24 @@ class Dispatch(ClosedTogether):
         Note: Collective over comm.
         """
         agreed(self._transport, lambda: self._check_fetch(x, rows))
-        self._plan(rows)
-        self._num_calls += 1
-        self.call = self._num_calls
+        self._plan_anew(rows)
         return self._fetch(x)
+
+    def ask(self, rows: IntGlobal) -> None:
+        """Make requests as `fetch` does, without fetching; planned only where those of some rank are new.
+
+        Args:
+            rows: (num_requests,) int64 global rows.
+
+        Raises:
+            InputError: on all ranks, when one rank asks for a row that does not exist.
+
+        Note: Collective over comm.
+        """
+        agreed(self._transport, lambda: self._check_rows(rows))
+        is_new = not np.array_equal(rows, self.requests)
+        if self._transport.reduce(np.array([is_new], dtype=np.int64), "max")[0]:
+            self._plan_anew(rows)
 
     def fetch_again(self, x: Rows) -> Rows:
         """Return what the last `fetch` would return for another `x`, without planning.
@@ -200,6 +219,11 @@ class Dispatch(ClosedTogether):
         """
         self._exchange.close()
         self._transport.close()
+
+    def _plan_anew(self, rows: IntGlobal) -> None:
+        self._plan(rows)
+        self._num_calls += 1
+        self.call = self._num_calls
 
     def _plan(self, rows: IntGlobal) -> None:
         rank = np.full(rows.size, self._transport.rank, dtype=np.int32)

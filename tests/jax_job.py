@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sparsecomm.collectives.transport.mpi import MpiTransport
-from tests import jax_bodies
+from tests import jax_bodies, jax_request_bodies
 
 
 def _main() -> None:
     with MpiTransport() as transport:
-        for body in jax_bodies.BODIES:
+        for body in (*jax_bodies.BODIES, *jax_request_bodies.LONG_BODIES):
             body(transport)
             if transport.rank == 0:
                 print(body.__name__, flush=True)

@@ -71,24 +71,29 @@ class Linear(NamedTuple):
 
 
 # The effect of an ordered callback; JAX shows it to the outside only so.
-_EFFECT: Final = next(iter(jax.make_jaxpr(lambda: io_callback(lambda: None, None, ordered=True))().effects))
+EFFECT: Final = next(iter(jax.make_jaxpr(lambda: io_callback(lambda: None, None, ordered=True))().effects))
 _linear: Final = Primitive("sparsecomm")
 _compiled: Final = jax.jit(lambda x, linear: _linear.bind(x, linear=linear), static_argnames="linear")
 
 
 def _shape(x: Any, *, linear: Linear) -> tuple[Any, set[Any]]:
-    return jax.core.ShapedArray(linear.shape(x.shape), x.dtype), {_EFFECT}
+    return jax.core.ShapedArray(linear.shape(x.shape), x.dtype), {EFFECT}
 
 
-def _lower(ctx: Any, x: Any, *, linear: Linear) -> Any:
-    def call(rows: Dense) -> tuple[Dense]:
-        return (linear.on_host(rows),)
-
-    token, (in_,), (out,) = ctx.tokens_in.get(_EFFECT), ctx.avals_in, ctx.avals_out
+def lowered(ctx: Any, act: Callable[..., Dense], *given: Any) -> Any:
+    """Return what stands in a compiled program for a call of `act` with numpy arrays, in the order of the program."""
+    token = ctx.tokens_in.get(EFFECT)
     made, token, _ = mlir.emit_python_callback(
-        ctx, call, token, [x], [in_], [out], has_side_effect=True, returns_token=True
+        ctx,
+        lambda *arrays: (act(*arrays),),
+        token,
+        given,
+        ctx.avals_in,
+        ctx.avals_out,
+        has_side_effect=True,
+        returns_token=True,
     )
-    ctx.set_tokens_out(ctx.tokens_in.update_tokens(mlir.TokenSet({_EFFECT: token})))
+    ctx.set_tokens_out(ctx.tokens_in.update_tokens(mlir.TokenSet({EFFECT: token})))
     return made
 
 
@@ -99,6 +104,6 @@ def _batch(args: Sequence[jax.Array], dims: Sequence[int], *, linear: Linear) ->
 
 _linear.def_impl(_compiled)
 _linear.def_effectful_abstract_eval(_shape)
-mlir.register_lowering(_linear, _lower)
+mlir.register_lowering(_linear, lambda ctx, x, *, linear: lowered(ctx, linear.on_host, x))
 ad.deflinear2(_linear, lambda grad, _, linear: [linear.transposed(grad)])
 batching.primitive_batchers[_linear] = _batch

@@ -14,4 +14,4 @@ pytest.importorskip("jax", reason="JAX is not installed")
 def test_bodies(ranks: int) -> None:
     job = run_job(ranks, ["python", "-m", "tests.jax_job"], timeout=200)
     assert job.rc == 0, job
-    assert "check_refused" in job.stdout, job
+    assert "check_batched_requests" in job.stdout, job

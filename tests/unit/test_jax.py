@@ -17,11 +17,17 @@ jax = pytest.importorskip("jax", reason="JAX is not installed")
 # Threads of one process share the few that run programs: a rank that waits must not keep one of them.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax_bodies = pytest.importorskip("tests.jax_bodies")
+jax_request_bodies = pytest.importorskip("tests.jax_request_bodies")
 
 
 @pytest.mark.parametrize("body", jax_bodies.BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Transport], None]) -> None:
     run_local(2, body, deadline_s=20)
+
+
+@pytest.mark.parametrize("body", jax_request_bodies.BODIES, ids=lambda body: body.__name__)
+def test_requests(body: Callable[[Transport], None]) -> None:
+    run_local(2, body, deadline_s=100)
 
 
 def test_what_is_none_is_refused() -> None:
@@ -52,6 +58,6 @@ def test_the_page_runs() -> None:
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("num_ranks", [1, 3, 4])
-@pytest.mark.parametrize("body", jax_bodies.BODIES, ids=lambda body: body.__name__)
+@pytest.mark.parametrize("body", [*jax_bodies.BODIES, *jax_request_bodies.LONG_BODIES], ids=lambda body: body.__name__)
 def test_body_at_more_sizes(body: Callable[[Transport], None], num_ranks: int) -> None:
     run_local(num_ranks, body, deadline_s=60)
