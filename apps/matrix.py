@@ -64,8 +64,8 @@ class DistMatrix(ClosedTogether):
             `int8`, whose scale is then that of a chunk. None: numbers that `cost` predicts to be good take turns in
             the first products of each width, and the fastest is kept.
         cost: None is that of the topology.
-        device_transport: what rows of blocks on GPUs go by, `ipc`, `nccl` or `pinned`, one for all levels or one for
-            each; `auto` tries what there is. See docs/gpu.md.
+        device_transport: what rows of blocks on GPUs go by, `ipc`, `nccl`, `mpi` or `pinned`, one for all levels or one
+            for each; `auto` tries what there is. See docs/gpu.md.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.

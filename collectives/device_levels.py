@@ -8,13 +8,14 @@ import numpy as np
 
 from sparsecomm.arrays import DeviceArray, as_device, device_module
 from sparsecomm.collectives.device import add_rows, copy_rows
+from sparsecomm.collectives.device_buffers import StageBuffers
 from sparsecomm.collectives.device_links import DeviceLinks
 from sparsecomm.collectives.device_near import Near
-from sparsecomm.collectives.device_stage import DeviceStage, IpcStage, NcclStage, PinnedStage, StageMessages
+from sparsecomm.collectives.device_stage import DeviceStage, IpcStage, MessageStage, NcclStage, StageMessages
 from sparsecomm.collectives.executed import Counter, Executed
 from sparsecomm.collectives.pending import Pending
 from sparsecomm.collectives.schedule import Schedule
-from sparsecomm.collectives.transport.base import Transport
+from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.plan import RankPlan
 from sparsecomm.typing import IntRank
 
@@ -29,7 +30,7 @@ class DeviceLevels:
         plan: of this rank.
         transport: of the host; duplicated.
         links: what the levels go by.
-        names: for every level `ipc`, `nccl` or `pinned`.
+        names: for every level `ipc`, `nccl`, `mpi` or `pinned`.
         width, dtype: of the rows.
         adds: whether this is the reverse direction.
 
@@ -121,7 +122,9 @@ class DeviceLevels:
             return IpcStage(self._near, in_place.index(stage), self._block, stage, self._transport, self._counter)
         if name == "nccl":
             return NcclStage(self._block, stage, links.nccl(), self._counter)
-        return PinnedStage(self._block, stage, self._transport, self._counter)
+        make = StageBuffers.on_gpu if name == "mpi" else StageBuffers.pinned
+        buffers = agreed(self._transport, lambda: make(self._block, stage.sends, stage.recvs))
+        return MessageStage(self._block, stage, buffers, self._transport, self._counter)
 
 
 class LevelGather:

@@ -13,13 +13,13 @@ from sparsecomm.collectives.device_intake import Intake
 from sparsecomm.collectives.in_place import near_levels
 from sparsecomm.collectives.schedule import Message
 from sparsecomm.collectives.transport.base import Transport, agreed
-from sparsecomm.collectives.transport.ipc import refusal
+from sparsecomm.collectives.transport.ipc import first_refusal, refusal
 from sparsecomm.collectives.transport.nccl import Nccl, nccl_refusal
 from sparsecomm.collectives.wire import RowFormat
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
 
-NAMES: Final = ("auto", "ipc", "nccl", "pinned")
+NAMES: Final = ("auto", "ipc", "nccl", "mpi", "pinned")
 DeviceTransport = str | Sequence[str]
 """One of `NAMES` for all levels, or one for each."""
 
@@ -27,7 +27,7 @@ _LOG: Final = logging.getLogger("sparsecomm")
 
 
 class Choice(NamedTuple):
-    """What a level goes by, `ipc`, `nccl` or `pinned`, and why."""
+    """What a level goes by, `ipc`, `nccl`, `mpi` or `pinned`, and why."""
 
     name: str
     why: str
@@ -70,7 +70,7 @@ class DeviceLinks:
             form: of the rows. It is the host that rounds them on their way.
 
         Raises:
-            InputError: on all ranks, when NCCL is asked for and cannot be used.
+            InputError: on all ranks, when NCCL, or MPI that reads GPUs, is asked for and cannot be used.
 
         Note: Collective over comm.
         """
@@ -101,6 +101,11 @@ class DeviceLinks:
         if name == "nccl":
             self.nccl()  # refused here or never
             return Choice(name, "as asked")
+        if name == "mpi":
+            why = self._refusal(_no_mpi)
+            if why:
+                raise InputError(f"MPI is given no memory of GPUs: {why}; leave the choice to auto, or take pinned")
+            return Choice(name, "as asked")
         if not near:
             return Choice("pinned", "ranks of different nodes share no memory")
         why = self._refusal(_no_ipc)
@@ -123,6 +128,10 @@ class DeviceLinks:
 
 def _no_ipc(transport: Transport) -> str:
     return refusal(transport, _read)
+
+
+def _no_mpi(transport: Transport) -> str:
+    return first_refusal(agreed(transport, transport.device_refusal), transport)
 
 
 def _read(begin: int) -> int:

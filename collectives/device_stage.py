@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import numpy as np
 
-from sparsecomm.arrays import DeviceArray, address, as_device, current_stream, device_module, new_event, pinned
+from sparsecomm.arrays import DeviceArray, as_device, current_stream, new_event
 from sparsecomm.collectives.device import copy_rows
+from sparsecomm.collectives.device_buffers import StageBuffers, device_rows
 from sparsecomm.collectives.device_intake import Intake
 from sparsecomm.collectives.device_near import Near
 from sparsecomm.collectives.executed import Counter
@@ -74,23 +74,23 @@ class DeviceStage(ABC):
         """Free its messages."""
 
 
-class PinnedStage(DeviceStage):
-    """Through pinned memory of the host: kernels write and read it, the transport sends it.
+class MessageStage(DeviceStage):
+    """Through buffers that kernels write and read and the transport sends: pinned memory of the host, or the GPU's.
 
-    The host waits for rows to be out of the GPU. By then those of the run before have been read, as the stream keeps
-    the order.
+    The transport knows nothing of streams: the host waits for rows to be packed, and for nothing else on the GPU. By
+    then those of the run before have been read, as the stream keeps the order, so that others may come in their place.
     """
 
-    def __init__(self, block: DeviceArray, stage: StageMessages, transport: Transport, counter: Counter) -> None:
+    def __init__(
+        self, block: DeviceArray, stage: StageMessages, buffers: StageBuffers, transport: Transport, counter: Counter
+    ) -> None:
         self._block, self._stage, self._transport, self._counter = block, stage, transport, counter
-        self._out, sends = _host_rows(block, stage.sends)
-        into, recvs = _host_rows(block, stage.recvs)
-        self._slots, self._packed = _slots_of(stage.sends), new_event()
-        places = [int(address(message.data)) for message in recvs]
+        self._buffers, self._out = buffers, buffers.out
+        self._slots, self._packed, self._taken = _slots_of(stage.sends), new_event(), new_event()
         rows = [np.arange(message.num_rows) for message in stage.recvs]
-        self._intake = Intake(block, stage.recvs, places, rows, stage.adds) if recvs else None
-        self._expected, self._into = [message.data.nbytes for message in recvs], into
-        self._channel = transport.open(sends, recvs)
+        self._intake = Intake(block, stage.recvs, buffers.places, rows, stage.adds) if rows else None
+        self._expected = [message.data.nbytes for message in buffers.recvs]
+        self._channel = transport.open(buffers.sends, buffers.recvs)
 
     def offer(self) -> None:
         if len(self._out):
@@ -115,9 +115,12 @@ class PinnedStage(DeviceStage):
             self._counter.received(self._stage.level, message.num_rows, size)
         if self._intake is not None:
             self._intake.enqueue()
+        self._taken.record(current_stream())
 
     def close(self) -> None:
         self._channel.close()
+        self._taken.synchronize()  # what is freed now must not be read any more
+        self._buffers.close()
 
 
 class NcclStage(DeviceStage):
@@ -125,8 +128,8 @@ class NcclStage(DeviceStage):
 
     def __init__(self, block: DeviceArray, stage: StageMessages, nccl: Nccl, counter: Counter) -> None:
         self._block, self._stage, self._nccl, self._counter = block, stage, nccl, counter
-        self._out, self._sends = _device_rows(block, stage.sends)
-        self._into, self._recvs = _device_rows(block, stage.recvs)
+        self._out, self._sends = device_rows(block, stage.sends)
+        self._into, self._recvs = device_rows(block, stage.recvs)
         self._slots = _slots_of(stage.sends)
         places = [int(rows.data.ptr) for _, rows in self._recvs]
         rows = [np.arange(message.num_rows) for message in stage.recvs]
@@ -211,24 +214,3 @@ def signals(messages: Sequence[Message], number: int) -> list[MessageBuffer]:
 
 def _slots_of(messages: Sequence[Message]) -> DeviceArray:
     return as_device(np.concatenate([np.empty(0, dtype=np.int64), *(message.slots for message in messages)]))
-
-
-def _host_rows(block: DeviceArray, messages: Sequence[Message]) -> tuple[np.ndarray, list[MessageBuffer]]:
-    """Return pinned rows for all messages, one after the other, and the messages."""
-    bounds, width, dtype = _bounds(messages), block.shape[1], np.dtype(str(block.dtype))
-    rows = pinned(bounds[-1] * width * dtype.itemsize).view(dtype).reshape(bounds[-1], width)
-    return rows, [
-        MessageBuffer(m.peer, m.stage, rows[begin:end])
-        for m, (begin, end) in zip(messages, pairwise(bounds), strict=True)
-    ]
-
-
-def _device_rows(block: DeviceArray, messages: Sequence[Message]) -> tuple[DeviceArray, list[tuple[int, DeviceArray]]]:
-    """Return rows on the GPU for all messages, one after the other, and those of each with its peer."""
-    bounds = _bounds(messages)
-    rows = device_module().empty((bounds[-1], block.shape[1]), block.dtype)
-    return rows, [(m.peer, rows[begin:end]) for m, (begin, end) in zip(messages, pairwise(bounds), strict=True)]
-
-
-def _bounds(messages: Sequence[Message]) -> list[int]:
-    return [0, *accumulate(message.num_rows for message in messages)]

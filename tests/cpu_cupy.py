@@ -94,6 +94,8 @@ class ndarray:
     size = property(lambda self: self._memory.size)
     strides = property(lambda self: self._memory.strides)
     itemsize = property(lambda self: self._memory.itemsize)
+    nbytes = property(lambda self: self._memory.nbytes)
+    flags = property(lambda self: self._memory.flags)
     data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
     __cuda_array_interface__ = property(lambda self: self._memory.__array_interface__)
 
@@ -105,6 +107,12 @@ class ndarray:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def reshape(self, *shape: int) -> ndarray:
+        return ndarray(self._memory.reshape(*shape))
+
+    def view(self, dtype: Any) -> ndarray:
+        return ndarray(self._memory.view(dtype))
 
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         return self if self.dtype == dtype and not copy else ndarray(self._memory.astype(dtype))

@@ -177,7 +177,7 @@ def check_distributed(
         matrix @ there
         middle = matrix.executed
         matrix @ x[mine]
-        copied = ("bytes_sent",) if by in ("pinned", "nccl") else ()  # what is read in place is not sent
+        copied = ("bytes_sent",) if by in ("pinned", "nccl", "mpi") else ()  # what is read in place is not sent
         for noun in ("rows_sent", "messages_sent", "rows_received", *copied):
             there_moved, here_moved = (getattr(moved, noun) for moved in (middle - before, matrix.executed - middle))
             assert np.array_equal(there_moved, here_moved), noun

@@ -31,7 +31,8 @@ class MessageBuffer:
         peer: the other rank.
         number: the same on both sides, and different for all messages between two ranks on one transport that
             can be under way at the same time.
-        data: C-contiguous array of any dtype and shape; the channel reads or writes it in place.
+        data: C-contiguous array of any dtype and shape; the channel reads or writes it in place. It may lie on a GPU
+            where `Transport.device_refusal` has nothing to say.
     """
 
     peer: int
@@ -113,7 +114,7 @@ class SharedMemory(Protocol):
 
 
 class Transport(Router, Protocol):
-    """One rank's access to the others; all methods but `open` are collective."""
+    """One rank's access to the others; all methods but `open`, `progress` and `device_refusal` are collective."""
 
     @property
     def rank(self) -> int:
@@ -127,6 +128,12 @@ class Transport(Router, Protocol):
         """Return the ranks that can share memory with this one, itself among them, ascending.
 
         Note: Collective over comm.
+        """
+
+    def device_refusal(self) -> str:
+        """Return why messages of this rank cannot lie in the memory of a GPU; empty where they can.
+
+        The transport knows nothing of streams: what is to be sent, and what is read of the run before, must be done.
         """
 
     def progress(self) -> None:

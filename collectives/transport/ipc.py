@@ -22,8 +22,34 @@ _HANDLE_WORDS: Final = 8  # 64 bytes
 _LAZY_PEER_ACCESS: Final = 1
 
 
-class Exported:
-    """Memory on the current GPU that others may open, with events that this rank records.
+class Reserved:
+    """Memory on the current GPU that comes from the driver and from no pool, so that other processes, and networks, can
+    be given it.
+
+    Args:
+        num_bytes: of the memory.
+
+    Raises:
+        RuntimeError: the driver gives no such memory.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = max(1, -(-num_bytes // _BLOCK_BYTES)) * _BLOCK_BYTES
+        self.address = int(device_runtime().malloc(self.num_bytes))
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike, begin: int = 0) -> DeviceArray:
+        """Return an array that lies `begin` bytes into the memory, valid until `close`."""
+        return array_at(self.address + begin, self.num_bytes - begin, shape, dtype, self)
+
+    def close(self) -> None:
+        """Free the memory, once nobody uses it any more; a second call does nothing."""
+        if self.address:
+            device_runtime().free(self.address)
+            self.address = 0
+
+
+class Exported(Reserved):
+    """Memory that others may open, with events that this rank records. All others close it before `close`.
 
     Args:
         num_bytes: of the memory.
@@ -35,12 +61,7 @@ class Exported:
 
     def __init__(self, num_bytes: int, num_events: int) -> None:
         self.events = [new_event(interprocess=True) for _ in range(num_events)]
-        self.num_bytes = max(1, -(-num_bytes // _BLOCK_BYTES)) * _BLOCK_BYTES
-        self.address = int(device_runtime().malloc(self.num_bytes))
-
-    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
-        """Return an array at the beginning of the memory, valid until `close`."""
-        return array_at(self.address, self.num_bytes, shape, dtype, self)
+        super().__init__(num_bytes)
 
     def offer(self) -> IntGlobal:
         """Return what others need to open this, in words of 64 bits, equally many for equally many events.
@@ -53,12 +74,6 @@ class Exported:
         here = [int(device_module().cuda.Device().id), self.address, *events]
         words = np.frombuffer(process_token() + b"".join(bytes(handle) for handle in handles), dtype=np.int64)
         return np.concatenate([np.array(here, dtype=np.uint64).view(np.int64), words])
-
-    def close(self) -> None:
-        """Free the memory, once all others have closed it; a second call does nothing."""
-        if self.address:
-            device_runtime().free(self.address)
-            self.address, self.events = 0, []
 
 
 class Opened:
@@ -144,7 +159,7 @@ def refusal(transport: Transport, read: Callable[[int], int]) -> str:
         offers = swap(offer, peers, transport)
         why = why or _cannot_read(offers, read)
         transport.barrier()  # nothing is freed while somebody has it open
-    return _first(why, transport)
+    return first_refusal(why, transport)
 
 
 def _cannot_read(offers: dict[int, IntGlobal], read: Callable[[int], int]) -> str:
@@ -163,8 +178,11 @@ def _greeting(rank: int) -> int:
     return (1 << 62) - rank
 
 
-def _first(why: str, transport: Transport) -> str:
-    """Return, on all ranks, what the first rank that has anything to say says."""
+def first_refusal(why: str, transport: Transport) -> str:
+    """Return, on all ranks, what the first rank that has anything to say says.
+
+    Note: Collective over comm.
+    """
     size, rank = transport.num_ranks, transport.rank
     found = int(transport.reduce(np.array([size - rank if why else 0], dtype=np.int64), "max")[0])
     return "" if found == 0 else transport.bcast(f"rank {rank}: {why}", size - found)

@@ -173,6 +173,10 @@ class LocalTransport:
         """Return all ranks: threads share everything."""
         return np.arange(self.num_ranks, dtype=np.int32)
 
+    def device_refusal(self) -> str:
+        """Refuse: see `Transport.device_refusal`."""
+        return "ranks that are threads copy in the memory of the host"
+
     def progress(self) -> None:
         """Raise where another rank failed; messages go on by themselves."""
         with self._world.locked():

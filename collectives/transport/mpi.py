@@ -18,6 +18,7 @@ import numpy as np
 from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
 from sparsecomm.collectives.transport.leave import mark_joined, mark_left, stop_asked
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
+from sparsecomm.collectives.transport.mpi_gpu import gpu_refusal
 from sparsecomm.collectives.transport.mpi_memory import MpiMemory, fits_shared
 from sparsecomm.collectives.transport.mpi_watch import MpiWatch, complete, duplicate, leave_together
 from sparsecomm.collectives.transport.nbx import sparse_exchange
@@ -125,6 +126,10 @@ class MpiTransport:
         Note: Collective over comm.
         """
         return np.array(self._node().allgather(self._rank), dtype=np.int32)
+
+    def device_refusal(self) -> str:
+        """Return why this MPI is given no memory of GPUs; see `Transport.device_refusal`."""
+        return gpu_refusal(os.environ)
 
     def progress(self) -> None:
         """Let messages under way go on; see `Transport.progress`."""

@@ -62,9 +62,10 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--gpu-transport",
-        choices=["auto", "ipc", "nccl", "pinned"],
+        choices=["auto", "ipc", "nccl", "mpi", "pinned"],
         default="auto",
-        help="rows on GPUs: read in place inside a node, sent by NCCL, through memory of the host; auto tries (auto)",
+        help="rows on GPUs: read in place inside a node, sent by NCCL, by an MPI that reads GPUs, or through memory of "
+        "the host; auto tries (auto)",
     )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
     parser.add_argument(

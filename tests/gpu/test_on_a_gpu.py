@@ -114,6 +114,31 @@ def test_nccl_multiplies_or_says_who_shares_a_gpu(cupy: Any) -> None:
         assert "ranks 0 and 1 use the same GPU" in done.stderr or "built without it" in done.stderr
 
 
+@pytest.mark.parametrize("strategy", ["hierarchical", "cover"])
+def test_mpi_reads_the_gpu_or_says_that_it_cannot(cupy: Any, strategy: str) -> None:
+    argv = [
+        "spmm",
+        "rmat:12",
+        "-t",
+        "nodes:2,2",
+        "-s",
+        strategy,
+        "--gpu",
+        "--gpu-transport",
+        "mpi",
+        "--check",
+        "--json",
+    ]
+    command = [sys.executable, "-m", "sparsecomm", *argv, "--repeat", "20"]
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    if done.returncode == 2:
+        assert "MPI is given no memory of GPUs" in done.stderr
+        pytest.skip(done.stderr)
+    report = json.loads(done.stdout)
+    assert report["verified"]
+    assert {level["transport"] for plan in report["gpu_transports"].values() for level in plan.values()} == {"mpi"}
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 4, 7])
 def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
     for seed, names in enumerate((("ipc", "pinned"), ("ipc", "ipc"), ("pinned", "ipc"))):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
+from sparsecomm.arrays import current_stream
 from sparsecomm.collectives import device_links, device_stage
+from sparsecomm.collectives.device import copy_rows
 from sparsecomm.collectives.device_links import DeviceLinks
 from sparsecomm.collectives.device_near import Near
+from sparsecomm.collectives.device_stage import MessageStage, arrivals
 from sparsecomm.collectives.transport import ipc
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
@@ -23,18 +28,23 @@ from sparsecomm.topology import Topology
 from sparsecomm.typing import IntRank
 from tests import cpu_streams
 from tests.cli import sparsecomm
-from tests.cpu_streams import HazardError
+from tests.cpu_gpu_mpi import GpuAware
+from tests.cpu_streams import Event, HazardError
 from tests.device_bodies import check_distributed, check_levels
 from tests.reference_plans import Case, direct_plan, hub_plan, random_case
 from tests.spmm_cases import TOPOLOGIES
 from tests.transport_wrappers import Wrapped
 
-BY_LEVEL = (("ipc", "pinned"), ("ipc", "nccl"), ("nccl", "pinned"), ("ipc", "ipc"), ("nccl", "nccl"), ("pinned", "ipc"))
+BY_LEVEL = (
+    *(("ipc", "pinned"), ("ipc", "nccl"), ("nccl", "pinned"), ("ipc", "ipc"), ("nccl", "nccl"), ("pinned", "ipc")),
+    *(("mpi", "mpi"), ("ipc", "mpi"), ("mpi", "nccl"), ("pinned", "mpi")),
+)
 
 
 def run_levels(cupy: Any, plan: Plan, names: tuple[str, ...], width: int, dtype: Any, *pauses: float) -> None:
     def body(transport: Transport) -> None:
         pause = pauses[transport.rank] if pauses else 0.0
+        transport = GpuAware(transport, cupy.memory)
         check_levels(cupy, transport, plan, names[: plan.topology.num_levels], width, dtype, pause)
 
     run_local(plan.num_ranks, body)
@@ -49,7 +59,7 @@ def run_seed(cupy: Any, ranks: int, seed: int) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
-    for seed in range(ranks % 2, 6, 2):
+    for seed in range(ranks % 2, len(BY_LEVEL), 2):
         run_seed(cupy, ranks, seed)
 
 
@@ -66,11 +76,15 @@ def test_threads_of_one_process_use_addresses(cupy: Any, monkeypatch: pytest.Mon
     run_levels(cupy, hub_plan(random_case(3, 2)), ("ipc", "ipc"), 2, np.float32)
 
 
-@pytest.mark.parametrize("by", ["auto", "nccl"])
+@pytest.mark.parametrize("by", ["auto", "nccl", "mpi"])
 def test_products(cupy: Any, by: str) -> None:
     topology = Topology.parse(TOPOLOGIES[3])
+
+    def body(transport: Transport, strategy: str) -> None:
+        check_distributed(cupy, GpuAware(transport, cupy.memory), topology, strategy, 2, by)
+
     for strategy in ("hierarchical", "relay"):
-        run_local(3, lambda t, s=strategy: check_distributed(cupy, t, topology, s, 2, by))  # type: ignore[misc]
+        run_local(3, partial(body, strategy=strategy))
 
 
 def _without_the_last_waits(near: Near, begin: Callable[[Near], None]) -> None:
@@ -82,7 +96,18 @@ def _at_once(channel: Any, stage: Any, transport: Transport) -> list[int]:
     return [0] * len(stage.recvs)
 
 
-MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+def _never_sent(channel: Any, stage: Any, transport: Transport) -> list[int]:
+    hasty = SimpleNamespace(wait=channel.wait, finish=lambda wait: channel.test())
+    return arrivals(hasty, stage, transport)  # type: ignore[arg-type]
+
+
+def _marked_early(stage: MessageStage) -> None:
+    stage._packed.record(current_stream())
+    if len(stage._out):
+        copy_rows(stage._out, None, stage._block, stage._slots)
+
+
+READ_IN_PLACE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "rows are read before they are ready": lambda patch: patch.setattr(Near, "wait_for", lambda *given: None),
     "rows are marked before they are ready": lambda patch: patch.setattr(Near, "record", lambda *given: None),
     "a block is filled while it is read": lambda patch: patch.setattr(
@@ -91,17 +116,26 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "nobody asks whether rows are marked": lambda patch: patch.setattr(device_stage, "arrivals", _at_once),
     "nobody asks whether rows have been read": lambda patch: patch.setattr(Near, "_hear", lambda near: None),
 }
+SENT_BY_MPI: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "rows are sent before they are packed": lambda patch: patch.setattr(Event, "synchronize", lambda event: None),
+    "rows are said to be packed too early": lambda patch: patch.setattr(MessageStage, "offer", _marked_early),
+    "rows are packed anew while they are sent": lambda patch: patch.setattr(device_stage, "arrivals", _never_sent),
+}
+MUTANTS = {name: ("ipc", patch) for name, patch in READ_IN_PLACE.items()} | {
+    name: ("mpi", patch) for name, patch in SENT_BY_MPI.items()
+}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_missing_wait_is_found(cupy: Any, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever rank is late: the wait that matters is that of the other one."""
     monkeypatch.setattr(cpu_streams, "PATIENCE_S", 1.0)
-    MUTANTS[mutant](monkeypatch)
+    by, leave_out = MUTANTS[mutant]
+    leave_out(monkeypatch)
     plan, found = direct_plan(random_case(2, 0)), 0
     for pauses in ((0.02, 0.0), (0.0, 0.02)):
         try:
-            run_levels(cupy, plan, ("ipc", "ipc"), 2, np.float32, *pauses)
+            run_levels(cupy, plan, (by, by), 2, np.float32, *pauses)
         except HazardError:
             found += 1
         cupy.memory.forget()
@@ -166,19 +200,36 @@ def test_nccl_is_refused_where_two_ranks_share_a_gpu(cupy: Any, monkeypatch: pyt
         run_local(3, lambda transport: choices(transport, "nccl"))
 
 
-def _refused_on(transport: Transport, rank: int) -> None:
+def _refused_on(transport: Transport, rank: int, by: str = "nccl") -> None:
     """Raise what this rank is told, if it is `rank`; all others must be told something too."""
     try:
-        choices(transport, ("pinned", "nccl"))
+        choices(transport, ("pinned", by))
     except InputError:
         if transport.rank == rank:
             raise
     else:
-        raise AssertionError("NCCL was not refused")
+        raise AssertionError(f"{by} was not refused")
+
+
+class AwareElsewhere(GpuAware):
+    """One rank has an MPI that takes no memory of GPUs."""
+
+    def device_refusal(self) -> str:
+        return "it was built without" if self.inner.rank == 1 else ""
+
+
+def test_mpi_is_given_no_memory_of_gpus_unless_all_ranks_can(cupy: Any) -> None:
+    asked = run_local(3, lambda transport: choices(GpuAware(transport, cupy.memory), ("pinned", "mpi")))[2]
+    assert asked == ["pinned (as asked)", "mpi (as asked)"]
+    for rank in range(3):
+        with pytest.raises(InputError, match=r"MPI is given no memory of GPUs: rank 1: it was built without; .* auto"):
+            run_local(3, lambda t, r=rank: _refused_on(AwareElsewhere(t, cupy.memory), r, "mpi"))  # type: ignore[misc]
+    with pytest.raises(InputError, match="rank 0: ranks that are threads copy"):
+        run_local(3, lambda transport: choices(transport, "mpi"))
 
 
 def test_what_is_no_transport_is_refused(cupy: Any) -> None:
-    for asked, words in (("mpi", "no transport 'mpi'"), (["ipc"] * 3, "3 transports .* for 2 levels")):
+    for asked, words in (("gloo", "no transport 'gloo'"), (["ipc"] * 3, "3 transports .* for 2 levels")):
         with pytest.raises(InputError, match=words):
             run_local(1, lambda transport, asked=asked: DeviceLinks(transport, asked, 2))  # type: ignore[misc]
 
