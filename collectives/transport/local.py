@@ -33,6 +33,7 @@ from sparsecomm.typing import IntGlobal, IntRank
 
 T = TypeVar("T")
 MAX_RANKS: Final = 64
+_LEAVE_S: Final = 20.0  # for a rank to find out that the world failed; one that computes does not
 
 
 class LocalChannel:
@@ -298,8 +299,8 @@ def run_local(
 
 
 def _join(threads: list[threading.Thread], world: World) -> None:
-    """Wait for all threads; once the world failed, no longer than seconds for each."""
+    """Wait for all threads; once the world failed, no longer than so many seconds for each."""
     for thread in threads:
         while thread.is_alive() and world.cause is None:
             thread.join(0.05)
-        thread.join(5.0 if world.cause is not None else None)
+        thread.join(_LEAVE_S if world.cause is not None else None)

@@ -7,7 +7,6 @@ import os
 import pickle
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
@@ -16,6 +15,7 @@ from mpi4py import MPI
 import numpy as np
 
 from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer, Report, raise_agreed
+from sparsecomm.collectives.transport.last_words import wait_for_last_words
 from sparsecomm.collectives.transport.leave import mark_joined, mark_left, stop_asked
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
 from sparsecomm.collectives.transport.mpi_gpu import gpu_refusal
@@ -32,8 +32,6 @@ from sparsecomm.typing import IntGlobal, IntRank
 
 T = TypeVar("T")
 
-# The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
-_LAST_WORDS_S: Final = 0.3
 _INTERRUPTED: Final = 130  # what shells call the end by Ctrl-C
 
 
@@ -338,8 +336,7 @@ def _abort(kind: type[BaseException], print_error: Callable[[], object]) -> None
         blame = "" if issubclass(kind, PeerError) else "at fault: "
         print(f"sparsecomm: {blame}rank {MPI.COMM_WORLD.rank} on host {MPI.Get_processor_name()}:", file=sys.stderr)
         print_error()
-        sys.stderr.flush()
-        time.sleep(_LAST_WORDS_S)
+        wait_for_last_words()
     finally:
         if not MPI.Is_finalized():
             MPI.COMM_WORLD.Abort(1)

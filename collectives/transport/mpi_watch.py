@@ -12,12 +12,11 @@ from mpi4py import MPI
 
 import numpy as np
 
+from sparsecomm.collectives.transport.last_words import wait_for_last_words
 from sparsecomm.collectives.transport.waits import END, Wait, Waiting, WaitReport, summarise
 
 DEADLINE_PASSED: Final = 86
 
-# The launcher reads the ranks' stderr through pipes and drops what is in them when the job is aborted.
-_LAST_WORDS_S: Final = 0.3
 _ASK, _REPORT, _LEFT = 1, 2, 3  # tags
 _MAX_SPEAKERS: Final = 4
 _GRACE_S: Final = 1.2  # for reports to come in, and for a speaker to end the job before the next one does
@@ -169,7 +168,7 @@ def end_job(last_words: str) -> NoReturn:
     """Print and end all ranks with exit code 86."""
     print(last_words, file=sys.stderr, flush=True)
     sys.stdout.flush()
-    time.sleep(_LAST_WORDS_S)
+    wait_for_last_words()
     # Where a node is cut off its launcher hears nothing of the abort, and MPI may wait for it.
     killer = threading.Timer(2.0, os._exit, [DEADLINE_PASSED])
     killer.daemon = True

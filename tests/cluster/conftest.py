@@ -32,7 +32,7 @@ class Clusters:
     def command(self, action: str, *arguments: str) -> list[str]:
         return [str(BIN["mpich"] / "sparsecomm"), "cluster", action, "--name", self.name, *arguments]
 
-    def call(self, action: str, *arguments: str, timeout: float = 60.0) -> Job:
+    def call(self, action: str, *arguments: str, timeout: float = 200.0) -> Job:
         return run(self.command(action, *arguments), timeout=timeout, env=self.env)
 
     def up(self, *arguments: str) -> Job:
@@ -40,7 +40,7 @@ class Clusters:
         assert job.rc == 0, job
         return job
 
-    def run(self, command: Sequence[str], *options: str, timeout: float = 100.0) -> Job:
+    def run(self, command: Sequence[str], *options: str, timeout: float = 200.0) -> Job:
         """Run a command on all ranks; after `timeout` seconds it is ended from inside, then from outside."""
         words = ["--timeout", str(timeout), *options, "--", *command]
         return self.call("run", *words, timeout=timeout + 30)
@@ -52,7 +52,7 @@ class Clusters:
 
 
 def netns() -> list[str]:
-    listing = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=20, env=system_env())
+    listing = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=200, env=system_env())
     return [line.split()[0] for line in listing.stdout.splitlines()]
 
 
@@ -73,7 +73,7 @@ def machine() -> None:
         pytest.skip("a virtual cluster needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
     _skip_without(slurm=False)
     probe = ["unshare", "--net", "--mount", "--uts", "sh", "-c", _PROBE]
-    done = subprocess.run(probe, capture_output=True, text=True, timeout=20, env=system_env())
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=200, env=system_env())
     if done.returncode:
         pytest.skip(f"this kernel or container can make no virtual cluster: {done.stderr.strip()}")
 

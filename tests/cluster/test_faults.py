@@ -25,7 +25,7 @@ NUM_FAULTS = 108
 @pytest.mark.parametrize("kind", ["kill", "stop", "cut"])
 def test_a_fault_is_found_and_named(cluster: Clusters, kind: str) -> None:
     outcome = commit(draw(1, seed=3, kinds=[kind])[0], cluster)
-    assert not outcome.problem, (outcome.problem, outcome.fault, outcome.verdicts, outcome.stderr)
+    assert not outcome.wrong, (outcome.wrong, outcome.fault, outcome.verdicts, outcome.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_up_goes_on_after_one_that_was_ended(number: signal.Signals, fresh: Clus
     while len(fresh.namespaces()) < 2 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=200)[1]
     if process.returncode == 1:
         assert "interrupted by SIGTERM" in said
         assert not fresh.namespaces()
@@ -97,7 +97,7 @@ def foreign(fresh: Clusters) -> Iterator[str]:
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=20, env=system_env())
+    subprocess.run(["ip", *words], check=True, timeout=200, env=system_env())
 
 
 def test_up_leaves_a_foreign_namespace_alone(fresh: Clusters, foreign: str) -> None:
@@ -127,7 +127,7 @@ def test_a_namespace_in_the_place_of_ours_is_left_alone(fresh: Clusters) -> None
 
 def test_without_root_it_tells_what_it_needs(fresh: Clusters) -> None:
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
-    job = run([*drop, *fresh.command("up")], timeout=60, env=fresh.env)
+    job = run([*drop, *fresh.command("up")], timeout=200, env=fresh.env)
     assert job.rc == 1, job
     assert "needs root" in job.stderr
     assert "CAP_NET_ADMIN and CAP_SYS_ADMIN" in job.stderr
@@ -137,7 +137,7 @@ def test_without_root_it_tells_what_it_needs(fresh: Clusters) -> None:
 def test_missing_programs_are_named_with_the_script(fresh: Clusters) -> None:
     empty = fresh.folder.parent / "bin"
     empty.mkdir()
-    job = run(fresh.command("up", "--slurm"), timeout=60, env={**fresh.env, "PATH": str(empty)})
+    job = run(fresh.command("up", "--slurm"), timeout=200, env={**fresh.env, "PATH": str(empty)})
     assert job.rc == 1, job
     assert "not installed here: " in job.stderr
     assert "sparsecomm cluster packages | sudo sh" in job.stderr

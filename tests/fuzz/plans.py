@@ -143,7 +143,7 @@ def check_exchange(case: Drawn) -> None:
                 assert np.array_equal(exchange.forward(xs[rank]), execute(plan, xs)[rank])
                 assert np.array_equal(exchange.reverse(ys[rank]), execute_reverse(plan, ys)[rank])
 
-    run_local(case.topology.num_ranks, body, deadline_s=20, max_bytes=64)
+    run_local(case.topology.num_ranks, body, deadline_s=200, max_bytes=64)
 
 
 def _block(num_rows: int, seed: int) -> Rows:

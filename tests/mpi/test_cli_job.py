@@ -41,7 +41,7 @@ def spmm(*argv: object, mpi: str) -> Job:
     """Run `sparsecomm spmm -n 2 argv`, which starts the job itself."""
     mpiexec(mpi)
     command = [BIN[mpi] / "python", "-m", "sparsecomm", "spmm", "-n", 2, *argv]
-    return run([str(word) for word in command], timeout=60)
+    return run([str(word) for word in command], timeout=200)
 
 
 def test_started_by_the_command(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_started_by_the_command(tmp_path: Path) -> None:
 
 
 def test_started_by_mpiexec() -> None:
-    job = run_job(3, ["sparsecomm", "spmm", MATRIX, "-p", "metis", "--check", *QUICK], mpi="openmpi", timeout=60)
+    job = run_job(3, ["sparsecomm", "spmm", MATRIX, "-p", "metis", "--check", *QUICK], mpi="openmpi", timeout=200)
     assert job.rc == 0, job
     report = json.loads(job.stdout)
     assert (report["ranks"], report["partition"]["method"], report["verified"]) == (3, "metis", True)
@@ -149,7 +149,7 @@ def test_all_ranks_refuse_together(mpi: str, made: Path, tmp_path: Path) -> None
     good = ["spmm", MATRIX, "--plan", str(made / "plan"), "--check", *QUICK]
     commands = tmp_path / "commands.json"
     commands.write_text(json.dumps([*(argv for argv, _ in bad), good]))
-    job = run_job(2, ["python", "-m", "tests.refusals", str(commands), str(tmp_path)], mpi=mpi, timeout=100)
+    job = run_job(2, ["python", "-m", "tests.refusals", str(commands), str(tmp_path)], mpi=mpi, timeout=200)
     assert job.rc == 0, job
     ranks: list[list[dict[str, Any]]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     for (argv, says), first, second in zip(bad, *(found[:-1] for found in ranks), strict=True):

@@ -56,7 +56,7 @@ def finding_names(job: Job) -> list[str]:
 
 @pytest.mark.parametrize("mpi", VENDOR)
 def test_whole_job(mpi: str) -> None:
-    job = run_job(2, ["sparsecomm", "doctor", "--json"], mpi=mpi, timeout=60)
+    job = run_job(2, ["sparsecomm", "doctor", "--json"], mpi=mpi, timeout=200)
     found = report(job)
     assert job.rc == found["exit_code"] == 0, job
     assert found["schema"] == "sparsecomm.doctor/1"
@@ -67,7 +67,7 @@ def test_whole_job(mpi: str) -> None:
 
 
 def test_page_is_printed_once() -> None:
-    job = run_job(3, ["sparsecomm", "doctor"], timeout=60)
+    job = run_job(3, ["sparsecomm", "doctor"], timeout=200)
     assert job.rc == 0, job
     assert job.stdout.count("findings\n") == 1, job
     assert job.stdout.count("launcher  ") == 1, job
@@ -81,7 +81,7 @@ def test_what_differs_is_gathered() -> None:
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1] if rank == '1' else os.sched_getaffinity(0));"
         "from sparsecomm.launch.cli import main; sys.exit(main(['doctor', '--json']))"
     )
-    job = run_job(2, ["python", "-c", code], timeout=60)
+    job = run_job(2, ["python", "-c", code], timeout=200)
     ranks = report(job)["processes"]
     assert [one["variables"]["OMP_NUM_THREADS"] for one in ranks] == ["0", "1"]
     assert len(ranks[1]["cpus"]["allowed"]) == 1
@@ -91,7 +91,7 @@ def test_what_differs_is_gathered() -> None:
 def test_launcher_of_another_mpi(launcher: str, library: str) -> None:
     mpiexec(library)
     command = [str(mpiexec(launcher)), "-n", "2", str(BIN[library] / "sparsecomm"), "doctor"]
-    job = run(command, timeout=60, env={"TERM": "dumb"})  # mpirun of Open MPI gives rank 0 a terminal
+    job = run(command, timeout=200, env={"TERM": "dumb"})  # mpirun of Open MPI gives rank 0 a terminal
     assert job.rc == 1, job
     assert job.stdout.count("findings\n") == 1, job
     said = " ".join(job.stdout.split())
@@ -104,7 +104,7 @@ def test_launcher_of_another_mpi(launcher: str, library: str) -> None:
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_job_in_pieces_is_printed_by_the_launchers_first_rank(rank: str) -> None:
     place = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
-    job = run([str(BIN["mpich"] / "sparsecomm"), "doctor", "--json"], timeout=60, env=place)
+    job = run([str(BIN["mpich"] / "sparsecomm"), "doctor", "--json"], timeout=200, env=place)
     if rank == "1":
         assert (job.rc, job.stdout) == (0, ""), job
     else:
@@ -113,13 +113,13 @@ def test_job_in_pieces_is_printed_by_the_launchers_first_rank(rank: str) -> None
 
 
 def test_without_a_launcher_and_without_mpi(tmp_path: Path) -> None:
-    assert run([str(BIN["mpich"] / "sparsecomm"), "doctor"], timeout=60).rc == 0
+    assert run([str(BIN["mpich"] / "sparsecomm"), "doctor"], timeout=200).rc == 0
     (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
     code = (
         "import sys; import sparsecomm.launch.doctor.software as s; s.PACKAGES = ('numpy',);"
         "from sparsecomm.launch.cli import main; sys.exit(main(['doctor', '--json']))"
     )
-    job = run([sys.executable, "-c", code], timeout=60, env={"PYTHONPATH": str(tmp_path)})
+    job = run([sys.executable, "-c", code], timeout=200, env={"PYTHONPATH": str(tmp_path)})
     assert (job.rc, finding_names(job)[0]) == (0, "no mpi4py"), job
 
 
@@ -127,7 +127,7 @@ def test_mpi_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     from sparsecomm.launch.doctor.facts import find_process
     from sparsecomm.launch.doctor.joining import join
 
-    (tmp_path / "mpi4py.py").write_text("import time; time.sleep(60)\n")
+    (tmp_path / "mpi4py.py").write_text("import time; time.sleep(1000)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = join(find_process({}), deadline_s=2.0)
     assert found.world.error == "MPI did not start within 2 s"
@@ -135,7 +135,7 @@ def test_mpi_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_bad_usage_is_2() -> None:
-    assert run([str(BIN["mpich"] / "sparsecomm"), "doctor", "--no-such-option"], timeout=60).rc == 2
+    assert run([str(BIN["mpich"] / "sparsecomm"), "doctor", "--no-such-option"], timeout=200).rc == 2
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("driver")
     (folder / "driver.c").write_text(DRIVER)
     command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(folder / "driver.c")]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=200)
     return folder
 
 
@@ -162,5 +162,5 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_probe(driver: Path, variables: dict[str, str], state: str, words: str) -> None:
     environ = {**child_environment(os.environ), "LD_LIBRARY_PATH": str(driver), **variables}
-    found = run_exchange(str(mpiexec()), environ, deadline_s=30)
+    found = run_exchange(str(mpiexec()), environ, deadline_s=200)
     assert (found.state, words in found.detail) == (state, True), found

@@ -31,7 +31,7 @@ def test_bodies(mpi: str, ranks: int) -> None:
 @pytest.mark.parametrize("mpi", VENDOR)
 def test_failure_on_one_rank_ends_the_job(mpi: str, tmp_path: Path) -> None:
     body = _body(tmp_path, "assert comm.rank != 1, 'only here'\n    comm.Barrier()")
-    job = run_job(3, [*PYTEST, "-p", "tests.under_mpi", body], mpi=mpi, timeout=60)
+    job = run_job(3, [*PYTEST, "-p", "tests.under_mpi", body], mpi=mpi, timeout=200)
     assert job.rc not in (0, TIMED_OUT), job
     assert "rank 1: " in job.stderr, job
     assert "only here" in job.stderr, job
@@ -40,8 +40,9 @@ def test_failure_on_one_rank_ends_the_job(mpi: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mpi", VENDOR)
 def test_hang_ends_with_a_stack(mpi: str, tmp_path: Path) -> None:
     body = _body(tmp_path, "comm.rank or comm.recv(source=comm.size - 1)")
-    argv = [*PYTEST, "--timeout-method=thread", "--timeout=2", "-p", "tests.under_mpi", body]
-    job = run_job(2, argv, mpi=mpi, timeout=60)
+    soon = ["--timeout-method=thread", "--timeout=2", "-o", "timeout_func_only=true"]
+    argv = [*PYTEST, *soon, "-p", "tests.under_mpi", body]
+    job = run_job(2, argv, mpi=mpi, timeout=200)
     assert job.rc not in (0, TIMED_OUT), job
     assert "comm.recv" in job.stdout + job.stderr, job
 
@@ -49,9 +50,8 @@ def test_hang_ends_with_a_stack(mpi: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mpi", VENDOR)
 def test_deadline_leaves_no_process(mpi: str, tmp_path: Path) -> None:
     mark = str(tmp_path)
-    job = run_job(2, ["python", "-c", "import time; time.sleep(60)", mark], mpi=mpi, timeout=3)
+    job = run_job(2, ["python", "-c", "import time; time.sleep(1000)", mark], mpi=mpi, timeout=3)
     assert job.rc == TIMED_OUT, job
-    assert job.seconds < 20, job
     assert not [process for process in psutil.process_iter() if mark in _command(process)]
 
 

@@ -11,6 +11,6 @@ pytest.importorskip("petsc4py", reason="petsc4py is not installed")
 
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_bodies(ranks: int) -> None:
-    job = run_job(ranks, ["python", "-m", "tests.petsc_job"], timeout=100)
+    job = run_job(ranks, ["python", "-m", "tests.petsc_job"], timeout=200)
     assert job.rc == 0, job
     assert "check_forest" in job.stdout, job

@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import HealthCheck, settings
 
 from tests.read_files import Write
+
+# The same examples in every run, and none too slow: a suite fails for what is in the code, and for nothing else.
+settings.register_profile(
+    "sure", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sure")
 
 
 @pytest.fixture

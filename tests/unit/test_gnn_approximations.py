@@ -44,7 +44,7 @@ def over_ranks(path: str, body: Callable[[Graph, Transport], None]) -> None:
         body(made, transport)
         made.close()
 
-    run_local(RANKS, run, deadline_s=60)
+    run_local(RANKS, run, deadline_s=200)
 
 
 @pytest.mark.parametrize("model", ["gcn", "sage", "gat"])

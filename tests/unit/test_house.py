@@ -93,7 +93,7 @@ def changed_copy(folder: Path, file: str, added: str) -> Path:
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_commands_of_the_pages_run(block: str, tmp_path: Path) -> None:
         pytest.skip("needs the network, a cluster, or another machine")
     environ = {**os.environ, **ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for line in lines:
-        run = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=200)
         assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sparsecomm.errors import InputError
 from sparsecomm.io import read_matrix
 
-FEW = settings(max_examples=150, deadline=None, database=None)
+FEW = settings(max_examples=150)
 
 Mutation = tuple[int, int, bytes]
 mutations = st.lists(

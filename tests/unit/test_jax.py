@@ -22,7 +22,7 @@ jax_request_bodies = pytest.importorskip("tests.jax_request_bodies")
 
 @pytest.mark.parametrize("body", jax_bodies.BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Transport], None]) -> None:
-    run_local(2, body, deadline_s=20)
+    run_local(2, body, deadline_s=200)
 
 
 @pytest.mark.parametrize("body", jax_request_bodies.BODIES, ids=lambda body: body.__name__)
@@ -31,7 +31,7 @@ def test_requests(body: Callable[[Transport], None]) -> None:
 
 
 def test_what_is_none_is_refused() -> None:
-    run_local(2, refusals, deadline_s=20)
+    run_local(2, refusals, deadline_s=200)
 
 
 def refusals(transport: Transport) -> None:
@@ -60,4 +60,4 @@ def test_the_page_runs() -> None:
 @pytest.mark.parametrize("num_ranks", [1, 3, 4])
 @pytest.mark.parametrize("body", [*jax_bodies.BODIES, *jax_request_bodies.LONG_BODIES], ids=lambda body: body.__name__)
 def test_body_at_more_sizes(body: Callable[[Transport], None], num_ranks: int) -> None:
-    run_local(num_ranks, body, deadline_s=60)
+    run_local(num_ranks, body, deadline_s=200)

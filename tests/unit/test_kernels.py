@@ -259,7 +259,7 @@ A.multiply(x)
 assert "numba" in sys.modules
 assert np.array_equal(A.multiply(x), first)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr
 
 

@@ -51,7 +51,7 @@ def test_killed(folder: Path) -> None:
     killer.start()
     where = np.frombuffer(str(folder).encode(), dtype=np.uint8)
     with pytest.raises(SparseCommError, match="its process ended with status -9; try another method"):
-        child.call(f"{BODIES}:sleep", {"where": where}, 60)
+        child.call(f"{BODIES}:sleep", {"where": where}, 500)
     killer.join()
     child.close()
 

@@ -29,7 +29,7 @@ def petsc(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("num_ranks", [1, 2, 4])
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Kit, Transport], None], num_ranks: int, petsc: Any) -> None:
-    run_local(num_ranks, lambda transport: body(Kit(petsc, transport), transport), deadline_s=20)
+    run_local(num_ranks, lambda transport: body(Kit(petsc, transport), transport), deadline_s=200)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_refused(kind: str, assembled: bool, message: str
         with pytest.raises(InputError, match=message):
             from_petsc(mat)
 
-    run_local(2, body, deadline_s=20)
+    run_local(2, body, deadline_s=200)
 
 
 def test_other_ranks_are_refused(petsc: Any) -> None:
@@ -59,7 +59,7 @@ def test_other_ranks_are_refused(petsc: Any) -> None:
         with pytest.raises(InputError, match="over 3 ranks, but comm has 2"):
             from_petsc(mat, comm=transport)
 
-    run_local(2, body, deadline_s=20)
+    run_local(2, body, deadline_s=200)
 
 
 def test_another_layout_is_refused(petsc: Any) -> None:
@@ -69,7 +69,7 @@ def test_another_layout_is_refused(petsc: Any) -> None:
         with pytest.raises(InputError, match="rank 1 owns 3 rows from 3 on, but the layout gives it 4 from 3 on"):
             to_petsc_sf(plan, Layout(np.array([0, 3, 7])), transport)
 
-    run_local(2, body, deadline_s=20)
+    run_local(2, body, deadline_s=200)
 
 
 def test_without_petsc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,7 +319,7 @@ def test_weights_come_from_the_file_as_they_were() -> None:
 def test_memory_limit_is_kept() -> None:
     """63 MB of weights and 25 MB of activations in a process that needs 75 MB to begin with."""
     argv = ["sdnn", "radixnet:4096", "--layers", "60", "--inputs", "1500", "--memory", "140M", "--json"]
-    done = subprocess.run([sys.executable, "-m", "sparsecomm", *argv], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "sparsecomm", *argv], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     limited, free = json.loads(done.stdout), sparsecomm("sdnn", *argv[1:6], "--json").json
     memory = limited["memory"]

@@ -155,7 +155,7 @@ CODE = "import sys, sparsecomm.launch as l; job = l.init(); sys.stdout.write(f'{
 
 @pytest.mark.parametrize(("mpi", "name"), [("mpich", "hydra"), ("openmpi", "Open MPI")])
 def test_real_job(mpi: str, name: str) -> None:
-    job = run_job(2, ["python", "-c", CODE], mpi=mpi, env={CUDA: ""}, timeout=60)
+    job = run_job(2, ["python", "-c", CODE], mpi=mpi, env={CUDA: ""}, timeout=200)
     assert job.rc == 0, job
     assert sorted(re.findall(r"size=2, rank=(\d), local_rank=\1, local_size=2, gpu=None\) world 2", job.stdout)) == [
         "0",
@@ -168,14 +168,14 @@ def test_real_job(mpi: str, name: str) -> None:
 
 def test_after_mpi_is_started_mpi_is_asked() -> None:
     code = f"from mpi4py import MPI; import os; [os.environ.pop(n) for n in ('MPI_LOCALRANKID', 'PMI_RANK')]; {CODE}"
-    job = run_job(2, ["python", "-c", code], env={CUDA: ""}, timeout=60)
+    job = run_job(2, ["python", "-c", code], env={CUDA: ""}, timeout=200)
     assert job.rc == 0, job
     assert sorted(re.findall(r"size=2, rank=(\d), local_rank=\1, local_size=2", job.stdout)) == ["0", "1"]
 
 
 def test_torchrun_starts_no_mpi_job() -> None:
     environ = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", CUDA: ""}
-    job = run([sys.executable, "-c", CODE], timeout=60, env=environ)
+    job = run([sys.executable, "-c", CODE], timeout=200, env=environ)
     assert "LaunchError" in job.stderr, job
     assert "started 2 processes, but MPI sees 1" in job.stderr, job
 

@@ -16,4 +16,4 @@ torch_bodies = pytest.importorskip("tests.torch_bodies")
 @pytest.mark.parametrize("num_ranks", [1, 2, 4])
 @pytest.mark.parametrize("body", torch_bodies.BODIES, ids=lambda body: body.__name__)
 def test_body(body: Callable[[Transport], None], num_ranks: int) -> None:
-    run_local(num_ranks, body, deadline_s=20)
+    run_local(num_ranks, body, deadline_s=200)

@@ -27,7 +27,7 @@ def test_random_plans(num_ranks: int) -> None:
 
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
 def test_random_plans_under_mpi(mpi: str) -> None:
-    job = run_job(3, ["python", "-m", "tests.transport_campaign", "0", "8"], mpi=mpi, timeout=100)
+    job = run_job(3, ["python", "-m", "tests.transport_campaign", "0", "8"], mpi=mpi, timeout=200)
     assert "8 plans on 3 ranks: equal bit for bit" in job.stdout, job
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,8 +136,7 @@ def test_sleeps_where_others_want_the_core(crowded: bool, monkeypatch: pytest.Mo
         clock[0] += 1e-3 if crowded else 1e-6
 
     monkeypatch.setattr(waits, "give_way", give_way)
-    monkeypatch.setattr(waits.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(waits.time, "sleep", naps.append)
+    monkeypatch.setattr(waits, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=naps.append))
     monkeypatch.setattr(waits._Cores, "crowded_until_s", 0.0)
     wait = Wait(Watch(), lambda: Waiting("nothing"))
     for _ in range(20):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array, diags_array
@@ -29,7 +29,6 @@ def rounded(x: np.ndarray, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", SLOTS)
-@settings(deadline=None)  # the first call compiles
 @given(arrays(np.float32, (7, 5), elements=NUMBERS))
 def test_bounds(dtype: type, drawn: np.ndarray) -> None:
     x = drawn.astype(dtype) * dtype(1.1)

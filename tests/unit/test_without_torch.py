@@ -76,4 +76,4 @@ def refusals(transport: Transport) -> None:
 
 @pytest.mark.parametrize("body", [exchanges, products, requests, refusals], ids=lambda body: body.__name__)
 def test_transposes(body: object) -> None:
-    run_local(3, body, deadline_s=20)  # type: ignore[arg-type]
+    run_local(3, body, deadline_s=200)  # type: ignore[arg-type]
