@@ -24,6 +24,7 @@ from sparsecomm.launch.commands import (
     topology,
 )
 from sparsecomm.launch.options import reader_may_leave
+from sparsecomm.launch.parser import Parser
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,7 +36,7 @@ TOPOLOGY is uniform:NxG (N nodes of G ranks), nodes:3,3,1, summit:N, frontier:N,
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="sparsecomm",
         description="Partition a sparse matrix, plan its communication, multiply with it.",
         epilog=_EPILOG,

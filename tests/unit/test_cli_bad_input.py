@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from sparsecomm.launch.cli import make_parser
 from tests.cli import Ran, sparsecomm
 
 MTX = "%%MatrixMarket matrix coordinate real general\n"
@@ -184,13 +186,37 @@ def test_argument(argv: str, says: str) -> None:
 @pytest.mark.parametrize(
     "argv",
     ["", "plan", "plan grid2d:4", "plan grid2d:4 -t nodes:1 --dtype int8", "plan grid2d:4 -t nodes:1 -k many",
-     "plan grid2d:4 -t nodes:1 --show all", "partition grid2d:4 -t nodes:1 --seed x", "multiply grid2d:4"],
+     "plan grid2d:4 -t nodes:1 --show all", "partition grid2d:4 -t nodes:1 --seed x", "multiply grid2d:4",
+     "-w topology"],
 )  # fmt: skip
 def test_usage(argv: str) -> None:
-    ran = sparsecomm(*argv.split())
+    misused(*argv.split(), command=argv.split()[0] if argv.startswith("p") else "")
+
+
+def test_every_command_says_where_its_help_is() -> None:
+    parser = make_parser()
+    (commands,) = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    for command in commands.choices:
+        misused(command, "--no-such-option", command=command)
+    for action in ("up", "run", "status", "down", "packages"):
+        misused("cluster", action, "--no-such-option", command=f"cluster {action}")
+
+
+def test_in_a_job_one_rank_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PMI_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("PMI_RANK", rank)
+        ran = sparsecomm("plan")
+        assert (ran.rc, ran.stderr.count("\n")) == (2, lines)
+
+
+def misused(*argv: str, command: str) -> None:
+    """Hold that a wrong command line gets one line, which names the command whose help says more."""
+    ran = sparsecomm(*argv)
     assert (ran.rc, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("usage: sparsecomm")
-    assert "Traceback" not in ran.stderr
+    assert ran.stderr.startswith("sparsecomm: error: ")
+    assert ran.stderr.endswith(f"; see `{f'sparsecomm {command}'.strip()} --help`\n")
+    assert ran.stderr.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
