@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.product import RankProduct
+
+NumChunks: TypeAlias = int | Literal["auto"] | None
 
 _TIMES: Final = 5  # of each number, after one to warm up
 _MOST: Final = 16
@@ -23,7 +25,7 @@ class Chunks:
     """The number of chunks for every width.
 
     Args:
-        given: the number; None tries those that may be best.
+        given: the number; None or `auto` tries those that may be best.
         cost: predicts which these are.
         product: this rank's part.
         blocks: of its matrix.
@@ -31,9 +33,10 @@ class Chunks:
     """
 
     def __init__(
-        self, given: int | None, cost: CostModel, product: RankProduct, blocks: Blocks, transport: Transport
+        self, given: NumChunks, cost: CostModel, product: RankProduct, blocks: Blocks, transport: Transport
     ) -> None:
-        self.given, self._cost, self._product, self._blocks, self._transport = given, cost, product, blocks, transport
+        self.given = None if given == "auto" else given
+        self._cost, self._product, self._blocks, self._transport = cost, product, blocks, transport
         self._known: dict[tuple[str, int, np.dtype[Any]], Tuning] = {}
 
     def tuning(self, gather: str, width: int, dtype: np.dtype[Any]) -> Tuning:
@@ -126,6 +129,8 @@ def likely_chunks(steps_s: Sequence[float], starts_s: float, width: int) -> list
 
 def wrong_chunks(chunks: object) -> InputError | None:
     """Return what is wrong with a number of chunks."""
-    if chunks is None or (isinstance(chunks, int | np.integer) and not isinstance(chunks, bool) and chunks >= 1):
+    if chunks is None or (isinstance(chunks, str) and chunks == "auto"):
         return None
-    return InputError(f"chunks must be a whole number of chunks of columns, at least 1, or None, not {chunks!r}")
+    if isinstance(chunks, int | np.integer) and not isinstance(chunks, bool) and chunks >= 1:
+        return None
+    return InputError(f"chunks must be a whole number of chunks of columns, at least 1, or 'auto', not {chunks!r}")

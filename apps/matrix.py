@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from sparsecomm.apps.blocks import Blocks
-from sparsecomm.apps.chunks import Chunks, Tuning, wrong_chunks
+from sparsecomm.apps.chunks import Chunks, NumChunks, Tuning, wrong_chunks
 from sparsecomm.apps.exchanges import Exchanges
 from sparsecomm.apps.host_product import HostProduct
 from sparsecomm.apps.part import Way
@@ -61,8 +61,8 @@ class DistMatrix(ClosedTogether):
         rounds: post messages in rounds in which no rank sends or receives twice; see `Exchange`.
         chunks: of columns that products of host memory are cut into: ghosts of some are multiplied while those of
             others travel. As many messages for each; no bit of a result depends on it, but for rows that travel as
-            `int8`, whose scale is then that of a chunk. None: numbers that `cost` predicts to be good take turns in
-            the first products of each width, and the fastest is kept.
+            `int8`, whose scale is then that of a chunk. `auto` or None: numbers that `cost` predicts to be good take
+            turns in the first products of each width, and the fastest is kept.
         cost: None is that of the topology.
         device_transport: what rows of blocks on GPUs go by, `ipc`, `nccl`, `mpi` or `pinned`, one for all levels or one
             for each; `auto` tries what there is. See docs/gpu.md.
@@ -82,7 +82,7 @@ class DistMatrix(ClosedTogether):
         *,
         wire_dtype: WireDtype = None,
         rounds: bool = False,
-        chunks: int | None = 1,
+        chunks: NumChunks = 1,
         cost: CostModel | None = None,
         device_transport: DeviceTransport = "auto",
     ) -> None:
@@ -111,7 +111,9 @@ class DistMatrix(ClosedTogether):
         guard: bool = False,
         row_mode: bool = True,
         device_transport: DeviceTransport = "auto",
-        chunks: int | None = 1,
+        chunks: NumChunks = 1,
+        rounds: bool = False,
+        cost: CostModel | None = None,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -128,7 +130,9 @@ class DistMatrix(ClosedTogether):
                 are then added in an order that depends on times.
             row_mode: False multiplies every nonzero where its row is, so that `update_values` moves none of them.
             device_transport: what rows of blocks on GPUs go by.
-            chunks: of columns that products are cut into; None tries some.
+            chunks: of columns that products are cut into; `auto` tries some.
+            rounds: post messages in rounds in which no rank sends or receives twice.
+            cost: predicts for `strategy` and `chunks`, on all ranks alike; None is that of the topology.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -137,23 +141,18 @@ class DistMatrix(ClosedTogether):
         """
         transport = open_transport(comm)
         product = plan_rows(
-            rows,
-            layouts,
-            topology,
-            transport,
-            strategy=strategy,
-            width=width,
-            plans=plans,
-            guard=guard,
-            row_mode=row_mode,
-        )
+            rows, layouts, topology, transport, strategy=strategy, width=width, plans=plans, guard=guard,
+            row_mode=row_mode, cost=cost,
+        )  # fmt: skip
         matrix = DistMatrix(
             rows,
             product,
             topology,
             transport,
             wire_dtype=wire_dtype,
+            rounds=rounds,
             chunks=chunks,
+            cost=cost,
             device_transport=device_transport,
         )
         transport.close()

@@ -115,6 +115,7 @@ def plan_rows(
     plans: PlanCache | None = None,
     guard: bool = False,
     row_mode: bool = True,
+    cost: CostModel | None = None,
 ) -> RankProduct:
     """Make this rank's part of a product from its own rows; see `DistMatrix.from_rows`.
 
@@ -126,7 +127,8 @@ def plan_rows(
     transport.agree(misfit(rows, layouts, topology, transport))
     planner, found = RowPlanner(rows, layouts, topology, transport, plans), {}
     if strategy == "auto":
-        found = allowed(planner.candidates("auto", CostModel(topology), width, rows.dtype.itemsize), row_mode)
+        cost = cost or CostModel(topology)
+        found = allowed(planner.candidates("auto", cost, width, rows.dtype.itemsize), row_mode)
         if guard:
             from sparsecomm.apps.matrix import DistMatrix  # they need this module
             from sparsecomm.apps.trial import try_plans

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from sparsecomm.apps.chunks import NumChunks
 from sparsecomm.apps.job import ReadyPlan, Share, bcast_layouts, bring, on_root, scatter_rows
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.measured import measure
@@ -66,7 +67,7 @@ class SpmmOptions:
     row_mode: bool = True
     profile: Path | None = None
     gpu: bool = False
-    chunks: int | None = 1
+    chunks: NumChunks = 1
     gpu_transport: str = "auto"
 
 

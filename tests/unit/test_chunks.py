@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from sparsecomm.apps.chunks import Tuning, likely_chunks
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.cost import CostModel, Link
+from sparsecomm.io.matrix import read_matrix
+from sparsecomm.layout import Layout, Layouts
+from sparsecomm.topology import Topology
 from tests.cli import sparsecomm
 from tests.matrix_cases import cases
 from tests.pipeline_bodies import blocks, made
@@ -63,7 +67,7 @@ def test_products_are_right_while_numbers_are_tried() -> None:
         cost = CostModel(case.topology, memory_Bps=1e9, links=links)
         with (
             made(case, "reduce", transport) as whole,
-            made(case, "reduce", transport, chunks=None, cost=cost) as tuned,
+            made(case, "reduce", transport, chunks="auto", cost=cost) as tuned,
         ):
             x = blocks(whole, "cols", case, transport.rank, (5,))[0]
             begin, count = time.perf_counter(), 0
@@ -76,6 +80,23 @@ def test_products_are_right_while_numbers_are_tried() -> None:
             np.testing.assert_array_equal(tuned @ x, whole @ x)
 
     run_local(3, body, deadline_s=200)
+
+
+def test_the_cost_given_decides_about_plan_and_chunks() -> None:
+    """Links that cost nothing to start make chunks worth a trial; links that cost nothing else, few messages."""
+    matrix, topology, layout = read_matrix("rmat:8:6"), Topology.parse("uniform:2x2"), Layout.block(256, 4)
+    near, layouts = Link(1e-12, 1e15, 1e15), Layouts(layout, layout)
+
+    def body(transport: Any) -> list[tuple[bool, int | None]]:
+        own, found = layout.own_rows(transport.rank), []
+        for latency_s, rate_Bps in ((1e-12, 1e3), (1.0, 1e15)):
+            cost = CostModel(topology, 1e15, (near, Link(latency_s, rate_Bps, rate_Bps)))
+            rows = matrix[own.start : own.stop]
+            with DistMatrix.from_rows(rows, layouts, topology, transport, width=8, chunks="auto", cost=cost) as made:
+                found.append((made.product.strategy.startswith("cover"), made.tuning(8).kept))
+        return found
+
+    assert run_local(4, body) == [[(True, None), (False, 1)]] * 4
 
 
 def test_command() -> None:

@@ -125,7 +125,10 @@ def test_matrix_in_rounds_and_ranks_that_differ() -> None:
         with DistMatrix(matrix[mine], part, product.topology, transport, rounds=True) as a:
             np.testing.assert_array_equal(a @ x[mine], (matrix @ x)[mine])
             np.testing.assert_array_equal(a.T @ x[mine], (matrix.T @ x)[mine])
+        layouts, differ = product.layouts, transport.rank == 1
         with pytest.raises(PlanError, match="rounds"):
-            Exchange(part.gather, transport, 1, rounds=transport.rank == 1)
+            DistMatrix.from_rows(matrix[mine], layouts, product.topology, transport, rounds=differ) @ x[mine]
+        with pytest.raises(PlanError, match="rounds"):
+            Exchange(part.gather, transport, 1, rounds=differ)
 
     run_local(4, body)
