@@ -25,6 +25,8 @@ def dense_losses(dataset: Dataset, settings: Settings, num_epochs: int) -> list[
     """Return the training loss before and the validation loss after every epoch."""
     dtype = getattr(torch, settings.dtype)
     adjacency = torch.from_numpy(dataset.adjacency.toarray()).to(dtype)
+    if settings.model == "gcn":
+        adjacency = _normalised(adjacency)
     x = torch.from_numpy(dataset.features.toarray()).to(dtype)
     labels = torch.from_numpy(dataset.labels)
     train, val = (torch.from_numpy(mask[0]) for mask in (dataset.train, dataset.val))
@@ -75,10 +77,14 @@ def weights(settings: Settings, num_features: int, num_classes: int) -> list[dic
 Weights = dict[str, torch.Tensor]
 
 
-def _gcn(adjacency: torch.Tensor, h: torch.Tensor, layer: Weights, last: bool) -> torch.Tensor:
-    loops = adjacency + torch.eye(len(adjacency), dtype=h.dtype)
+def _normalised(adjacency: torch.Tensor) -> torch.Tensor:
+    loops = adjacency + torch.eye(len(adjacency), dtype=adjacency.dtype)
     scale = loops.sum(dim=1).rsqrt()
-    return (scale[:, None] * loops * scale) @ (h @ layer["weight"])
+    return scale[:, None] * loops * scale
+
+
+def _gcn(normalised: torch.Tensor, h: torch.Tensor, layer: Weights, last: bool) -> torch.Tensor:
+    return normalised @ (h @ layer["weight"])
 
 
 def _sage(adjacency: torch.Tensor, h: torch.Tensor, layer: Weights, last: bool) -> torch.Tensor:
