@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     settings = settings_of("gcn", hidden=args.hidden, dropout=0.0)
     with MpiTransport() as transport:
-        topology = _as_it_is(detect_topology(transport), parse_bandwidth(args.bandwidth))
+        topology = as_it_is(detect_topology(transport), parse_bandwidth(args.bandwidth))
         _join(transport)
         share = bring_dataset(args.cut, settings, topology, transport)
         ours = {
@@ -84,9 +84,16 @@ class Ours:
         return loss
 
     def network_bytes(self) -> int:
-        return int(self._transport.reduce(self._graph.executed.bytes_sent, "sum")[-1])
+        return self._bytes_sent()[-1]
+
+    def all_bytes(self) -> int:
+        return sum(self._bytes_sent())
+
+    def _bytes_sent(self) -> list[int]:
+        return [int(sent) for sent in self._transport.reduce(self._graph.executed.bytes_sent, "sum")]
 
     def close(self) -> None:
+        self._trainer.close()
         self._graph.close()
 
 
@@ -186,7 +193,7 @@ def _join(transport: MpiTransport) -> None:
     )
 
 
-def _as_it_is(topology: Topology, rate_bps: float) -> Topology:
+def as_it_is(topology: Topology, rate_bps: float) -> Topology:
     node, network = topology.levels
     levels = (
         replace(node, latency_s=NODE_S, bandwidth_Bps=NODE_BPS),
