@@ -193,7 +193,7 @@ class Tiled:
                 x.itemsize,
                 prefetch=setting.ahead > 0,
                 finish=finish,
-                fused=self._fused,
+                fused=self._fused and width > 1,  # scipy's bits, as slices have
                 uniform=self._uniform,
             )
             kinds = x.dtype.char, indptr.dtype.char

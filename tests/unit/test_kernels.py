@@ -72,6 +72,9 @@ def test_fused_sums_have_bits_of_their_own_whatever_the_threads_and_tiles(monkey
     assert np.array_equal(prepare(matrix, implementation="fused", threads=3).multiply(x), fused)
     narrow = prepare(matrix, implementation="fused").multiply(np.ascontiguousarray(x[:, 7:12]))
     assert np.array_equal(narrow, fused[:, 7:12])
+    for threads in (1, 3):
+        vector = prepare(matrix, implementation="fused", threads=threads).multiply(x[:, 3])
+        assert np.array_equal(vector, matrix @ x[:, 3])
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 311, 9000])
