@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from typing import NamedTuple
 
@@ -62,3 +63,9 @@ def vector_unit() -> tuple[int, int]:
     if features.get("avx512f"):
         return 64, 32
     return (32, 16) if features.get("avx") else (16, 16)
+
+
+@cache
+def fuses() -> bool:
+    """Say whether this processor rounds a product together with its sum."""
+    return platform.machine() not in ("x86_64", "AMD64") or bool(binding.get_host_cpu_features().get("fma"))

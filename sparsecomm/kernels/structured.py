@@ -20,7 +20,8 @@ from sparsecomm.kernels.walk import Walk
 Dense = npt.NDArray[Any]
 Bits = npt.NDArray[np.uint8]
 
-_PARTS: Final = 4  # for each thread
+_PART_ROWS: Final = 256  # of a part, about: each copies X for itself, and its weights should stay in a cache
+_READ_PAST: Final = 8  # bytes after the last offset
 _SHARED: Final = 4  # columns that the rows of a block of V:N:M share
 
 
@@ -113,7 +114,9 @@ class Structured:
         return csr_array((values, indices[inside], indptr), shape=self.shape)
 
     def multiply(self, x: Dense, out: Dense | None = None, *, threads: int | None = None) -> Dense:
-        """Return `out`, set to `self @ x`; sums are in the order of the columns.
+        """Return `out`, set to `self @ x`.
+
+        Sums are in the order of the columns, each product rounded together with its sum where the processor can.
 
         Args:
             x: (cols, k) float32 or float64; float16 values are widened to float32 as they are read.
@@ -144,20 +147,24 @@ class Structured:
         return walk
 
     def _made_walk(self, width: int, threads: int) -> Walk:
-        from sparsecomm.kernels.form import Form
-        from sparsecomm.kernels.structured_loops import structured_rows
+        from sparsecomm.kernels.form import Form, fuses
+        from sparsecomm.kernels.structured_loops import structured_rows, widest_tile
 
         half = self.values.dtype == np.float16
         values = self.values.view(np.uint16) if half else self.values
-        form = Form.of(width, 4 if half else values.itemsize)
-        loop = structured_rows(form, "f" if half else values.dtype.char, values.dtype.char)
-        threads = useful_threads(values.size, width, threads)
-        cuts = np.linspace(0, self.shape[0], (_PARTS * threads if threads > 1 else 1) + 1).astype(int).tolist()
-        walk = Walk([(loop, (first, last, 0, *form.cut(width))) for first, last in pairwise(cuts)], threads)
-        arrays = {frame.VALUES: values, frame.INDICES: self.offsets, frame.COLUMNS: self.columns}
-        walk.hold({word: np.ascontiguousarray(array) for word, array in arrays.items()})
-        walk.frame[[frame.NONZEROS, frame.KEPT, frame.BITS]] = values.shape[1], self.n, _offset_bits(self.m, self.v)
-        walk.frame[[frame.GROUP, frame.SHARING, frame.WIDTH]] = _SHARED if self.v else self.m, self.v, self.shape[1]
+        kind = np.dtype(np.float32) if half else values.dtype
+        threads, full, parts = useful_threads(values.size, width, threads), widest_tile(self.m, kind.itemsize), []
+        cuts = np.linspace(0, self.shape[0], max(threads, self.shape[0] // _PART_ROWS) + 1).astype(int).tolist()
+        for left, columns, tiles in ((0, full, width // full), (width // full * full, width % full, 1)):
+            if columns and tiles:
+                form = Form.of(columns, kind.itemsize, fused=fuses())
+                loop, rest = structured_rows(form, kind.char, values.dtype.char), form.cut(columns)[1]
+                parts += [(loop, (first, last, left, tiles, rest)) for first, last in pairwise(cuts)]
+        walk = Walk(parts, threads)
+        walk.hold({frame.VALUES: np.ascontiguousarray(values), frame.COLUMNS: np.ascontiguousarray(self.columns)})
+        walk.hold({frame.INDICES: np.append(self.offsets, np.zeros(_READ_PAST, np.uint8))})
+        walk.frame[[frame.NONZEROS, frame.KEPT, frame.GROUP]] = values.shape[1], self.n, self.m
+        walk.frame[[frame.BITS, frame.SHARING, frame.WIDTH]] = _offset_bits(self.m, self.v), self.v, self.shape[1]
         return walk
 
 
