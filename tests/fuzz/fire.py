@@ -21,7 +21,8 @@ from random import Random
 from unittest import mock
 
 from sparsecomm.errors import InputError
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 
 # What is free whatever the size of the input is made small, so that the rest can be seen: 2**24 rows without entries,
 # 2**24 ranks, all the memory there is for a generator.

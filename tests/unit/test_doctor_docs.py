@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sparsecomm.launch.doctor.page import make_sections
+from tests.doctor_cases import alone
 from tests.jobs import ROOT
-from tests.unit.test_doctor_findings import alone
 
 PAGE = (ROOT / "docs" / "doctor.md").read_text()
 TRANSCRIPTS = dict(re.findall(r"<!-- transcript (\S+) -->\n```text\n(.*?)```\n<!-- end \1 -->", PAGE, re.DOTALL))

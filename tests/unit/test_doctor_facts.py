@@ -25,7 +25,7 @@ from sparsecomm.launch.doctor.sizes import size_text
 from sparsecomm.launch.machine.cgroup import find_cpu_quota, find_memory_limit
 from sparsecomm.launch.machine.gpus import Gpus
 from sparsecomm.launch.world import Place
-from tests.unit.test_doctor_findings import MPICH, alone, gpu_job, gpus, job, pieces, process, uuid
+from tests.doctor_cases import MPICH, alone, gpu_job, gpus, job, pieces, process, uuid
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

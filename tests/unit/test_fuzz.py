@@ -17,8 +17,9 @@ from sparsecomm.matrix_store import load_matrix, load_partition_header, load_par
 from sparsecomm.product_store import load_product
 from sparsecomm.topology import Topology
 from tests.fuzz.campaign import run_reader
+from tests.fuzz.directories import save_example_partition, save_example_product
 from tests.fuzz.fire import fire
-from tests.fuzz.targets import TARGETS, save_example_partition, save_example_product
+from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -131,7 +131,8 @@ def test_a_ring_keeps_the_latest_spans_and_totals_of_all() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_sums_made_later_are_those_made_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, now = np.random.default_rng(seed), itertools.count(1)
-    monkeypatch.setattr("sparsecomm.profile.clock", lambda: next(now))
+    for module in ("recorder", "track"):
+        monkeypatch.setattr(f"sparsecomm.profile.{module}.clock", lambda: next(now))
     recorder, wanted = Recorder(0, 2), Replay()
     messages = np.array([[0, 1, 1, 10, 10]] * 3)
     tracks = [recorder.track(TrackFacts(name, "", "", 4, "float32", (16,)), messages, messages) for name in "ab"]
