@@ -93,8 +93,8 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
         say=say,
     )
     begin = time.perf_counter()
-    report, found, product = _plan(options, share, topology, transport, plan, say)
     cost = _cost(options.calibration, share, topology, transport)
+    report, found, product = _plan(options, share, topology, transport, cost, plan, say)
     with DistMatrix(
         share.rows, product, topology, transport, chunks=options.chunks, cost=cost,
         device_transport=options.gpu_transport,
@@ -125,7 +125,13 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
 
 
 def _plan(
-    options: SpmmOptions, share: Share, topology: Topology, transport: Transport, plan: ReadyPlan | None, say: Say
+    options: SpmmOptions,
+    share: Share,
+    topology: Topology,
+    transport: Transport,
+    cost: CostModel,
+    plan: ReadyPlan | None,
+    say: Say,
 ) -> tuple[Json, dict[str, Candidate], RankProduct]:
     """Count every strategy in the job, and make or take the product of the chosen one."""
     planner = RowPlanner(share.rows, share.layouts, topology, transport, options.plans, say)
@@ -133,7 +139,6 @@ def _plan(
     counts = planner.counts(asked)
     if plan and asked not in counts.volumes:  # one that cannot be counted in a job: what moves is held to its own plan
         counts = counts.with_volume(asked, plan.product.volume(topology, transport))
-    cost = _cost(options.calibration, share, topology, transport)
     found = counts.candidates(cost, options.width, np.dtype(options.dtype).itemsize)
     chosen, trial = choose(found, asked, row_mode=options.row_mode), None
     if options.guard and asked == "auto":
@@ -177,7 +182,10 @@ def _cost(path: Path | None, share: Share, topology: Topology, transport: Transp
     measured = transport.bcast(on_root(transport, lambda: Calibration.load(path) if path else None))
     if measured is None:
         return CostModel(topology)
-    reuse = Reuse.of_first(share.rows, share.rows.shape[0]) if transport.rank == 0 else None
+    reuse = None
+    if transport.rank == 0:
+        measured.warn_of_presets(topology)
+        reuse = Reuse.of_first(share.rows, share.rows.shape[0])
     return measured.model(topology, reuse=transport.bcast(reuse))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from sparsecomm.kernels.reuse import Reuse
 from sparsecomm.topology import Topology, check_number
 
 FORMAT: Final = "sparsecomm.calibration/1"
+_LOG: Final = logging.getLogger("sparsecomm")
 
 
 class Point(NamedTuple):
@@ -100,6 +102,15 @@ class Calibration:
         if self.kernel is not None and reuse is not None and reuse.nnz:
             product = partial(_modelled_s, reuse, self.kernel, per_row)
         return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding)
+
+    def warn_of_presets(self, topology: Topology) -> None:
+        """Log which levels of a topology were not measured: a prediction then rests on other figures than it seems."""
+        missing = [level.name for level in topology.levels if level.name not in self.levels]
+        if missing:
+            _LOG.warning(
+                "the calibration of %s knows %s, not %s: predictions take the figures of topology %s there",
+                self.host, ", ".join(self.levels) or "no level", ", ".join(missing), topology.name,
+            )  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write the file beside and rename it.

@@ -200,7 +200,9 @@ class CostModel:
         """
         from sparsecomm.calibration import Calibration, default_path
 
-        return Calibration.load(path or default_path()).model(topology, reuse=reuse)
+        measured = Calibration.load(path or default_path())
+        measured.warn_of_presets(topology)
+        return measured.model(topology, reuse=reuse)
 
     def link(self, level: int) -> Link:
         """Return what a copy costs at a level."""

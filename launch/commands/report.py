@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         check_plotly()
     case = load_case(args.directory, Calibration.load(args.calibration) if args.calibration else None)
+    if case.calibration is not None:
+        case.calibration.warn_of_presets(case.topology)
     transfers = match(case.ranks)
     report = summarise(case, transfers)
     if args.html is not None:

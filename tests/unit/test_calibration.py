@@ -67,6 +67,19 @@ def test_model_uses_what_was_measured() -> None:
     assert MADE.model(summit).links == (Link.of(summit.levels[0]), MADE.levels["node"], MADE.levels["network"])
 
 
+def test_levels_that_were_not_measured_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By one rank of a job, and by a plan; not where all were measured."""
+    MADE.save(tmp_path / "c.json")
+    words = ("grid2d:16", "--calibration", tmp_path / "c.json")
+    for topology, times in (("summit:1", 1), ("uniform:3x2", 0)):
+        for command in (["plan"], ["spmm", "--transport", "local"]):
+            caplog.clear()
+            assert sparsecomm(*command, *words, "-t", topology).rc == 0
+            said = [one.getMessage() for one in caplog.records if "calibration of" in one.getMessage()]
+            assert len(said) == times
+            assert all("knows node, network, not socket" in one for one in said)
+
+
 def test_nonzeros_take_what_the_memory_of_their_rows_takes(tmp_path: Path) -> None:
     near, far = (tuple(1e-9 * (1 + 99 * (size > 1 << 17)) * (1 + row) for size in SETS_BYTES) for row in (0, 0))
     made = replace(MADE, kernel=Ceilings("any", 1, (near, near, far, far), (0.0,) * len(ROW_BYTES)))
