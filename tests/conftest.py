@@ -34,13 +34,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep what starts jobs in one process of `pytest -n`: they fill all cores, and clusters have names."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class JobsTogether(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "jobs" if file.startswith(("tests/cluster/", "tests/mpi/")) else file
+    from tests.scheduler import JobsTogether
 
     return JobsTogether(config, log)
 
