@@ -6,6 +6,7 @@ import numpy as np
 
 from sparsecomm.arrays import DeviceArray, as_device, current_stream, device_module, new_event, pinned
 from sparsecomm.collectives.device import DeviceGather, DeviceScatter
+from sparsecomm.collectives.device_graphs import Graphs
 from sparsecomm.collectives.device_levels import DeviceLevels, LevelGather, LevelScatter
 from sparsecomm.collectives.device_links import Choice, DeviceLinks, DeviceTransport
 from sparsecomm.collectives.exchange import Exchange
@@ -18,6 +19,7 @@ from sparsecomm.plan import RankPlan
 from sparsecomm.product import RankProduct
 
 FourBlocks = tuple[Block, Block, Block, Block]
+Term = tuple[DeviceMatrix, DeviceArray, DeviceArray]
 
 
 class DeviceProduct:
@@ -30,6 +32,7 @@ class DeviceProduct:
         any_via: whether some rank's via block has nonzeros.
         wire_dtype: what rows are rounded to on their way.
         device_transport: what rows on GPUs go by, see `DeviceLinks`.
+        graphs: whether kernels of a product that comes again are launched as CUDA graphs, see `Graphs`.
 
     Note: Collective over comm.
     """
@@ -42,11 +45,13 @@ class DeviceProduct:
         any_via: bool,
         wire_dtype: WireDtype,
         device_transport: DeviceTransport = "auto",
+        graphs: bool = False,
     ) -> None:
         self._product, self._transport, self._any_via = product, transport, any_via
         self._num_levels, self._wire = num_levels, wire_dtype
         self._done = new_event()  # of the product before, which may have been on another stream
         self._blocks: dict[int, DeviceMatrix] = {}
+        self._graphs = Graphs(graphs)
         self._links = DeviceLinks(transport, device_transport, num_levels)
         self._choices: dict[str, tuple[Choice, ...]] = {}
         self._exchanges: list[Exchange | DeviceLevels] = []
@@ -55,6 +60,8 @@ class DeviceProduct:
 
     def forget_values(self) -> None:
         """Upload the blocks anew when they are next used: their values have changed."""
+        self._done.synchronize()
+        self._graphs.forget()
         self._blocks.clear()
 
     def multiply(self, x: DeviceArray, plans: tuple[str, str], blocks: FourBlocks) -> DeviceArray:
@@ -72,17 +79,20 @@ class DeviceProduct:
         send = self._scatter(plans[1], scatter, x) if scatter.stages else None
         if fetch:
             fetch.pack(x)
-        out.multiply(x, partials)
+        part, places = (out, own, in_, via, x.shape), tuple(int(block.data.ptr) for block in (x, y, partials))
         if send and not self._any_via:
+            self._graphs.run((*part, "out"), places, lambda: out.multiply(x, partials))
             send.pack(partials)
-        own.multiply(x, y)
+            self._graphs.run((*part, "own"), places, lambda: own.multiply(x, y))
+        else:
+            self._graphs.run((*part, "all"), places, lambda: _both((out, x, partials), (own, x, y)))
         if fetch:
             fetch.start()
         early = send.start() if send and not self._any_via else []
         if fetch:
             ghosts = fetch.wait(early)
-            in_.multiply(ghosts, y, keep=True)
-            via.multiply(ghosts, partials, keep=True)
+            add = (in_, ghosts, y), (via, ghosts, partials)
+            self._graphs.run((*part, "ghosts"), (*places, int(ghosts.data.ptr)), lambda: _both(*add, keep=True))
         if send:
             if self._any_via:
                 send.pack(partials)
@@ -96,6 +106,8 @@ class DeviceProduct:
 
         Note: Collective over comm.
         """
+        self._done.synchronize()
+        self._graphs.forget()
         for exchange in self._exchanges:
             exchange.close()
         self._links.close()
@@ -104,6 +116,11 @@ class DeviceProduct:
     def exchanges(self) -> list[Exchange | DeviceLevels]:
         """Those made so far, for what they have moved."""
         return self._exchanges
+
+    @property
+    def num_graphs(self) -> int:
+        """How many CUDA graphs are launched in place of kernels."""
+        return self._graphs.number
 
     @property
     def choices(self) -> dict[str, tuple[Choice, ...]]:
@@ -119,14 +136,18 @@ class DeviceProduct:
         key = (name, x.shape[1], str(x.dtype))
         if key not in self._gathers:
             made = self._exchange(name, plan, x, adds=False)
-            self._gathers[key] = LevelGather(made) if isinstance(made, DeviceLevels) else DeviceGather(made)
+            self._gathers[key] = (
+                LevelGather(made) if isinstance(made, DeviceLevels) else DeviceGather(made, self._graphs)
+            )
         return self._gathers[key]
 
     def _scatter(self, name: str, plan: RankPlan, x: DeviceArray) -> DeviceScatter | LevelScatter:
         key = (name, x.shape[1], str(x.dtype))
         if key not in self._scatters:
             made = self._exchange(name, plan, x, adds=True)
-            self._scatters[key] = LevelScatter(made) if isinstance(made, DeviceLevels) else DeviceScatter(made)
+            self._scatters[key] = (
+                LevelScatter(made) if isinstance(made, DeviceLevels) else DeviceScatter(made, self._graphs)
+            )
         return self._scatters[key]
 
     def _exchange(self, name: str, plan: RankPlan, x: DeviceArray, adds: bool) -> Exchange | DeviceLevels:
@@ -141,6 +162,12 @@ class DeviceProduct:
                 allocate=pinned,
             )  # fmt: skip
         else:
-            made = DeviceLevels(plan, self._transport, self._links, names, width, dtype, adds)
+            made = DeviceLevels(plan, self._transport, self._links, names, width, dtype, adds, self._graphs)
         self._exchanges.append(made)
         return made
+
+
+def _both(first: Term, second: Term, keep: bool = False) -> None:
+    """Enqueue two products, each a matrix, X and what it is written or added to."""
+    for matrix, x, out in (first, second):
+        matrix.multiply(x, out, keep=keep)

@@ -66,6 +66,7 @@ class DistMatrix(ClosedTogether):
         cost: None is that of the topology.
         device_transport: what rows of blocks on GPUs go by, `ipc`, `nccl`, `mpi` or `pinned`, one for all levels or one
             for each; `auto` tries what there is. See docs/gpu.md.
+        graphs: launch kernels of products on GPUs that come again with the same memory as CUDA graphs.
 
     Raises:
         InputError: on every rank, when the parts do not fit each other.
@@ -85,12 +86,13 @@ class DistMatrix(ClosedTogether):
         chunks: NumChunks = 1,
         cost: CostModel | None = None,
         device_transport: DeviceTransport = "auto",
+        graphs: bool = False,
     ) -> None:
         self.transport = open_transport(comm)
         self.transport.agree(misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire, self._device_transport = wire_dtype, device_transport
+        self._wire, self._device_options = wire_dtype, (device_transport, graphs)
         self._chunks = Chunks(chunks, cost or CostModel(topology), product, self._blocks, self.transport)
         self._exchanges = Exchanges(product, topology, self.transport, wire_dtype, rounds)
         self._host = HostProduct(self._exchanges, rows.dtype, self._chunks)
@@ -114,6 +116,7 @@ class DistMatrix(ClosedTogether):
         chunks: NumChunks = 1,
         rounds: bool = False,
         cost: CostModel | None = None,
+        graphs: bool = False,
     ) -> DistMatrix:
         """Plan in the job: each rank brings its own rows and nobody ever holds the whole matrix.
 
@@ -133,6 +136,7 @@ class DistMatrix(ClosedTogether):
             chunks: of columns that products are cut into; `auto` tries some.
             rounds: post messages in rounds in which no rank sends or receives twice.
             cost: predicts for `strategy` and `chunks`, on all ranks alike; None is that of the topology.
+            graphs: launch kernels on GPUs as CUDA graphs.
 
         Raises:
             InputError: on every rank, when the parts do not fit each other or there is no such strategy.
@@ -145,16 +149,9 @@ class DistMatrix(ClosedTogether):
             row_mode=row_mode, cost=cost,
         )  # fmt: skip
         matrix = DistMatrix(
-            rows,
-            product,
-            topology,
-            transport,
-            wire_dtype=wire_dtype,
-            rounds=rounds,
-            chunks=chunks,
-            cost=cost,
-            device_transport=device_transport,
-        )
+            rows, product, topology, transport, wire_dtype=wire_dtype, rounds=rounds, chunks=chunks, cost=cost,
+            device_transport=device_transport, graphs=graphs,
+        )  # fmt: skip
         transport.close()
         return matrix
 
@@ -389,6 +386,6 @@ class DistMatrix(ClosedTogether):
 
             levels, any_via = self.topology.num_levels, self._blocks.any_via
             self._on_device = DeviceProduct(
-                self.product, self.transport, levels, any_via, self._wire, self._device_transport
+                self.product, self.transport, levels, any_via, self._wire, *self._device_options
             )
         return self._on_device

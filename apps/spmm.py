@@ -69,6 +69,7 @@ class SpmmOptions:
     gpu: bool = False
     chunks: NumChunks = 1
     gpu_transport: str = "auto"
+    gpu_graphs: bool = False
 
 
 def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say: Say = quiet) -> Json:
@@ -97,7 +98,7 @@ def run_spmm(options: SpmmOptions, topology: Topology, transport: Transport, say
     report, found, product = _plan(options, share, topology, transport, cost, plan, say)
     with DistMatrix(
         share.rows, product, topology, transport, chunks=options.chunks, cost=cost,
-        device_transport=options.gpu_transport,
+        device_transport=options.gpu_transport, graphs=options.gpu_graphs,
     ) as matrix:  # fmt: skip
         _prove(matrix, topology)
         report["seconds"] = time.perf_counter() - begin

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from sparsecomm.arrays import DeviceArray, address, as_device, current_stream, device_module, new_event
+from sparsecomm.collectives.device_graphs import Graphs
 from sparsecomm.collectives.device_source import add_source, copy_source, sum_source, take_source
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.pending import Pending
@@ -37,13 +38,14 @@ class DeviceGather:
 
     Args:
         exchange: whose rows lie in pinned memory; of depth 1.
+        graphs: what kernels are enqueued by.
 
     Note: Collective over comm.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, graphs: Graphs) -> None:
         module, plan = device_module(), exchange.plan
-        self._exchange, self._packed = exchange, new_event()
+        self._exchange, self._packed, self._graphs = exchange, new_event(), graphs
         self._sent = as_device(sent_slots(plan).astype(np.int64))
         self._ghosts = module.empty((plan.num_ghost, exchange.width), exchange.dtype)
         self._given: Rows | None = None
@@ -51,8 +53,9 @@ class DeviceGather:
 
     def pack(self, x: DeviceArray) -> None:
         """Enqueue the way of the rows that are sent, from `x` (num_own, width) to the host."""
-        self._given = self._exchange.own_buffer()
-        copy_rows(self._given, self._sent, x, self._sent)
+        self._given = given = self._exchange.own_buffer()
+        places = int(address(given)), int(x.data.ptr)
+        self._graphs.run((self, "pack"), places, lambda: copy_rows(given, self._sent, x, self._sent))
         self._packed.record(current_stream())
 
     def start(self) -> list[Pending]:
@@ -74,12 +77,13 @@ class DeviceScatter:
 
     Args:
         exchange: whose rows lie in pinned memory; of depth 1.
+        graphs: what kernels are enqueued by.
 
     Note: Collective over comm.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange, self._packed = exchange, new_event()
+    def __init__(self, exchange: Exchange, graphs: Graphs) -> None:
+        self._exchange, self._packed, self._graphs = exchange, new_event(), graphs
         self._pending: Pending | None = None
         self._given: Rows | None = None
         self._own: DeviceArray | None = None
@@ -104,8 +108,8 @@ class DeviceScatter:
         own, rows = self._pending.wait_sums()
         if self._own is None or self._sums is None:
             self._own, self._sums = as_device(own), device_module().empty(rows.shape, rows.dtype)
-        bring(self._sums, rows)
-        add_rows(y, self._own, self._sums)
+        bring(sums := self._sums, rows)
+        self._graphs.run((self, "add"), (int(y.data.ptr),), lambda: add_rows(y, self._own, sums))
 
 
 def bring(target: DeviceArray, rows: Rows) -> None:

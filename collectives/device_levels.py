@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from sparsecomm.arrays import DeviceArray, as_device, device_module
+from sparsecomm.arrays import DeviceArray, as_device, current_stream, device_module, new_event
 from sparsecomm.collectives.device import add_rows, copy_rows
 from sparsecomm.collectives.device_buffers import StageBuffers
+from sparsecomm.collectives.device_graphs import Graphs
 from sparsecomm.collectives.device_links import DeviceLinks
 from sparsecomm.collectives.device_near import Near
 from sparsecomm.collectives.device_stage import DeviceStage, IpcStage, MessageStage, NcclStage, StageMessages
@@ -33,6 +35,7 @@ class DeviceLevels:
         names: for every level `ipc`, `nccl`, `mpi` or `pinned`.
         width, dtype: of the rows.
         adds: whether this is the reverse direction.
+        graphs: what kernels are enqueued by.
 
     Note: Collective over comm.
     """
@@ -46,8 +49,10 @@ class DeviceLevels:
         width: int,
         dtype: np.dtype,
         adds: bool,
+        graphs: Graphs,
     ) -> None:
         self._transport, self._counter = transport.duplicate(), Counter(len(names))
+        self._graphs, self._over = graphs, new_event()
         schedule = Schedule.reverse(plan)
         messages = StageMessages.of(plan, schedule, adds)
         self._own = as_device(schedule.touched)
@@ -81,9 +86,14 @@ class DeviceLevels:
         """Enqueue a copy of `rows[index]` to `place`, what is given to a run, once nobody reads the block any more."""
         if self._near:
             self._near.begin()
-        copy_rows(place, None, rows, index)
+
+        def enqueue() -> None:
+            copy_rows(place, None, rows, index)
+            self._stages[0].pack()
+
+        self._graphs.run((self, "fill"), (int(rows.data.ptr),), enqueue)
         self._counter.copied[0] += place.size * place.dtype.itemsize
-        self._stages[0].offer()
+        self._stages[0].mark()
 
     def start(self) -> None:
         """Send the first stage."""
@@ -91,24 +101,39 @@ class DeviceLevels:
 
     def finish(self) -> None:
         """Go through all stages; what is enqueued from now on finds the result in the block."""
-        self._stages[0].take()
-        for stage in self._stages[1:]:
-            stage.offer()
+        self._stages[0].arrive()
+        for before, stage in pairwise(self._stages):
+            self._pass_on(before, stage)
+            stage.mark()
             stage.send()
-            stage.take()
+            stage.arrive()
+        self._graphs.run((self, "last"), (), self._stages[-1].unpack)
         if self._near:
             self._near.end()
+        self._over.record(current_stream())
+
+    def add_to(self, y: DeviceArray) -> None:
+        """Enqueue the addition of the own rows that moved to `y`."""
+        self._graphs.run((self, "add"), (int(y.data.ptr),), lambda: add_rows(y, self._own, self.own_rows))
 
     def close(self) -> None:
         """Free messages and memory.
 
         Note: Collective over comm.
         """
+        self._over.synchronize()  # what is freed must not be read any more
         for stage in self._stages:
             stage.close()
         if self._near:
             self._near.close()
         self._transport.close()
+
+    def _pass_on(self, before: DeviceStage, stage: DeviceStage) -> None:
+        def enqueue() -> None:
+            before.unpack()
+            stage.pack()
+
+        self._graphs.run((self, stage), (), enqueue)
 
     def _share(self, shape: tuple[int, int], dtype: np.dtype, in_place: Sequence[StageMessages], number: int) -> Near:
         sources, readers = (_peers(in_place, side) for side in ("recvs", "sends"))
@@ -174,7 +199,7 @@ class LevelScatter:
     def add(self, y: DeviceArray) -> None:
         """Wait for what the sums need and enqueue their addition to `y` (num_own, width)."""
         self._levels.finish()
-        add_rows(y, self._levels.own, self._levels.own_rows)
+        self._levels.add_to(y)
 
 
 def _peers(stages: Sequence[StageMessages], side: str) -> IntRank:

@@ -55,23 +55,34 @@ class StageMessages:
 
 
 class DeviceStage(ABC):
-    """A stage with its buffers. One run of it is `offer`, `send` and `take`, in this order."""
+    """A stage with its buffers. One run of it is `pack`, `mark`, `send`, `arrive` and `unpack`, in this order.
+
+    `pack` and `unpack` launch kernels and do nothing else, always the same ones on the same memory.
+    """
 
     @abstractmethod
-    def offer(self) -> None:
+    def pack(self) -> None:
         """Enqueue what makes the rows that this rank sends ready; they are in their slots by then."""
+
+    @abstractmethod
+    def mark(self) -> None:
+        """Record that they are."""
 
     @abstractmethod
     def send(self) -> None:
         """Send them, or say that they may be read."""
 
     @abstractmethod
-    def take(self) -> None:
-        """Wait for what comes and enqueue the way of the rows into their slots."""
+    def arrive(self) -> None:
+        """Wait for what comes, or let the stream wait."""
+
+    @abstractmethod
+    def unpack(self) -> None:
+        """Enqueue the way of the rows that have come into their slots."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free its messages."""
+        """Free its messages; nothing of the last run is under way on the GPU."""
 
 
 class MessageStage(DeviceStage):
@@ -86,15 +97,17 @@ class MessageStage(DeviceStage):
     ) -> None:
         self._block, self._stage, self._transport, self._counter = block, stage, transport, counter
         self._buffers, self._out = buffers, buffers.out
-        self._slots, self._packed, self._taken = _slots_of(stage.sends), new_event(), new_event()
+        self._slots, self._packed = _slots_of(stage.sends), new_event()
         rows = [np.arange(message.num_rows) for message in stage.recvs]
         self._intake = Intake(block, stage.recvs, buffers.places, rows, stage.adds) if rows else None
         self._expected = [message.data.nbytes for message in buffers.recvs]
         self._channel = transport.open(buffers.sends, buffers.recvs)
 
-    def offer(self) -> None:
+    def pack(self) -> None:
         if len(self._out):
             copy_rows(self._out, None, self._block, self._slots)
+
+    def mark(self) -> None:
         self._packed.record(current_stream())
 
     def send(self) -> None:
@@ -104,7 +117,7 @@ class MessageStage(DeviceStage):
         for message, pieces in zip(self._stage.sends, self._channel.pieces, strict=True):
             self._counter.sent(self._stage.level, message.num_rows, message.num_rows * row_bytes, pieces)
 
-    def take(self) -> None:
+    def arrive(self) -> None:
         sizes = arrivals(self._channel, self._stage, self._transport)
         for message, size, expected in zip(self._stage.recvs, sizes, self._expected, strict=True):
             if size != expected:
@@ -113,13 +126,13 @@ class MessageStage(DeviceStage):
                     f"{message.peer}, but the plan says {expected}"
                 )
             self._counter.received(self._stage.level, message.num_rows, size)
+
+    def unpack(self) -> None:
         if self._intake is not None:
             self._intake.enqueue()
-        self._taken.record(current_stream())
 
     def close(self) -> None:
         self._channel.close()
-        self._taken.synchronize()  # what is freed now must not be read any more
         self._buffers.close()
 
 
@@ -135,9 +148,12 @@ class NcclStage(DeviceStage):
         rows = [np.arange(message.num_rows) for message in stage.recvs]
         self._intake = Intake(block, stage.recvs, places, rows, stage.adds) if places else None
 
-    def offer(self) -> None:
+    def pack(self) -> None:
         if len(self._out):
             copy_rows(self._out, None, self._block, self._slots)
+
+    def mark(self) -> None:
+        """Do nothing: messages are on the stream."""
 
     def send(self) -> None:
         self._nccl.swap(self._sends, self._recvs)
@@ -145,10 +161,12 @@ class NcclStage(DeviceStage):
         for message in self._stage.sends:
             self._counter.sent(self._stage.level, message.num_rows, message.num_rows * row_bytes, 1)
 
-    def take(self) -> None:
+    def arrive(self) -> None:
         row_bytes = self._block.shape[1] * self._block.dtype.itemsize
         for message in self._stage.recvs:
             self._counter.received(self._stage.level, message.num_rows, message.num_rows * row_bytes)
+
+    def unpack(self) -> None:
         if self._intake is not None:
             self._intake.enqueue()
 
@@ -172,7 +190,10 @@ class IpcStage(DeviceStage):
         self._intake = Intake(block, stage.recvs, places, rows, stage.adds) if places else None
         self._channel = transport.open(*(signals(side, stage.number) for side in (stage.sends, stage.recvs)))
 
-    def offer(self) -> None:
+    def pack(self) -> None:
+        """Do nothing: rows are read where they are."""
+
+    def mark(self) -> None:
         self._near.record(self._turn)
 
     def send(self) -> None:
@@ -180,12 +201,14 @@ class IpcStage(DeviceStage):
         for message in self._stage.sends:
             self._counter.sent(self._stage.level, message.num_rows, 0, 1)
 
-    def take(self) -> None:
+    def arrive(self) -> None:
         arrivals(self._channel, self._stage, self._transport)
         for message in self._stage.recvs:
             self._near.wait_for(message.peer, self._turn)
             self._counter.received(self._stage.level, message.num_rows, 0)
             self._counter.loaded[self._stage.level] += message.num_rows * self._row_bytes
+
+    def unpack(self) -> None:
         if self._intake is not None:
             self._intake.enqueue()
 

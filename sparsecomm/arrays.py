@@ -115,6 +115,11 @@ def current_stream() -> Any:
     return device_module().cuda.get_current_stream()
 
 
+def new_stream() -> Any:
+    """Return a stream that waits for no other, the default stream included."""
+    return device_module().cuda.Stream(non_blocking=True)
+
+
 def new_event(interprocess: bool = False) -> Any:
     """Return an event without a clock, one that other processes can wait for on request."""
     return device_module().cuda.Event(disable_timing=True, interprocess=interprocess)

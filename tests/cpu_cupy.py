@@ -12,6 +12,7 @@ import hashlib
 import re
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from tests.cpu_links import Memory, Nccl, runtime
-from tests.cpu_streams import Clock, Event, Stream, current, stream_wait_event, world
+from tests.cpu_streams import Event, HazardError, Stream, check, current, stream_wait_event, world
 
 TYPES: Final = """
 struct dim3 { int x, y; };
@@ -87,6 +88,7 @@ class ndarray:
 
     def __init__(self, memory: Any, dtype: Any = None, memptr: Any = None) -> None:
         self._memory = memory if memptr is None else _at(memptr, memory, np.dtype(dtype))
+        _keep_in_mind(self._memory)
 
     shape = property(lambda self: self._memory.shape)
     dtype = property(lambda self: self._memory.dtype)
@@ -118,7 +120,7 @@ class ndarray:
         return self if self.dtype == dtype and not copy else ndarray(self._memory.astype(dtype))
 
     def fill(self, value: float) -> None:
-        current().push(lambda: self._memory.fill(value))
+        current().launch(lambda stream: stream.push(lambda: self._memory.fill(value)))  # type: ignore[func-returns-value]
 
     def set(self, rows: np.ndarray[Any, Any], stream: Stream) -> None:
         assert rows.shape == self.shape
@@ -150,24 +152,34 @@ class RawKernel:
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0) -> None:
         assert len(args) == len(self._kinds), f"{self._name} takes {len(self._kinds)} arguments, not {len(args)}"
         assert shared_mem <= 48 << 10
-        held = [self._argument(*pair) for pair in zip(args, self._kinds, strict=True)] + [args]
-        pointers = (ctypes.c_void_p * len(args))(*(one.ctypes.data for one in held[:-1]))
+        values = [self._argument(*pair) for pair in zip(args, self._kinds, strict=True)]
+        pointers = (ctypes.c_void_p * len(args))(*(one.ctypes.data for one in values))
         size = grid[0], grid[1] if len(grid) > 1 else 1, block[0]
-
+        uses = _USES.get(self._name, lambda *args: ())
         stream = current()
+        if not stream.captures:
+            self._push(stream, size, pointers, [values, args], lambda: uses(*args))
+            return
+        noted, addresses = list(uses(*args)), self._addresses(values)
 
+        def launch(stream: Stream) -> None:
+            self._push(stream, size, pointers, [values, _alive_at(addresses)], lambda: noted)
+
+        stream.launch(launch)  # a graph keeps addresses, and no memory
+
+    def _push(self, stream: Stream, size: Any, pointers: Any, held: list[Any], uses: Callable[[], Any]) -> None:
         def run() -> None:
-            self._note(args, stream, clock)
+            for rows, row_bytes, writes in uses():
+                self.memory.use(rows, row_bytes, writes, stream.ptr, clock)
             self._compiled()(*size, pointers)
             held.clear()  # until here the memory is kept
 
         with world:
             clock = stream.push(run)
 
-    def _note(self, args: Any, stream: Stream, clock: Clock) -> None:
-        """Tell what keeps order which memory of several streams this reads and writes."""
-        for rows, row_bytes, writes in _USES.get(self._name, lambda *args: ())(*args):
-            self.memory.use(rows, row_bytes, writes, stream.ptr, clock)
+    def _addresses(self, values: list[Any]) -> list[int]:
+        """Return the addresses among the arguments."""
+        return [int(value) for value, kind in zip(values, self._kinds, strict=True) if kind.endswith("*") and value]
 
     def _argument(self, arg: Any, kind: str) -> np.ndarray[Any, Any]:
         if kind.endswith("*"):
@@ -207,6 +219,35 @@ def cupyx() -> dict[str, ModuleType]:
     made["cupyx.scipy"].sparse = made["cupyx.scipy.sparse"]  # type: ignore[attr-defined]
     made["cupyx.scipy.sparse"].csr_matrix = csr_matrix  # type: ignore[attr-defined]
     return made
+
+
+_alive: dict[int, weakref.ref[Any]] = {}
+
+
+def _keep_in_mind(memory: np.ndarray[Any, Any]) -> None:
+    """Note where memory begins that lives as long as some array of it."""
+    while isinstance(memory.base, np.ndarray):
+        memory = memory.base
+    _alive[memory.ctypes.data] = weakref.ref(memory)
+
+
+def _alive_at(addresses: list[int]) -> list[Any]:
+    """Return the memory at some addresses.
+
+    Raises:
+        HazardError: there is none any more.
+    """
+    found = [memory for memory in (known() for known in list(_alive.values())) if memory is not None]
+    here = [[one for one in found if one.ctypes.data <= at < one.ctypes.data + max(one.nbytes, 1)] for at in addresses]
+    if not all(here):
+        raise HazardError("a graph is launched whose memory is there no more")
+    return here
+
+
+def _allocated(memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    check("memory is allocated")
+    _keep_in_mind(memory)
+    return memory
 
 
 def _at(memptr: SimpleNamespace, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
@@ -264,15 +305,15 @@ def module() -> ModuleType:
     contents = {
         "ndarray": ndarray,
         "RawKernel": RawKernel,
-        "asarray": lambda x: x if isinstance(x, ndarray) else ndarray(np.array(x)),
-        "ascontiguousarray": lambda x: x if x._memory.flags.c_contiguous else ndarray(x._memory.copy()),
-        "empty": lambda shape, dtype: ndarray(np.full(shape, 77, dtype)),
+        "asarray": lambda x: x if isinstance(x, ndarray) else ndarray(_allocated(np.array(x))),
+        "ascontiguousarray": lambda x: x if x._memory.flags.c_contiguous else ndarray(_allocated(x._memory.copy())),
+        "empty": lambda shape, dtype: ndarray(_allocated(np.full(shape, 77, dtype))),
         "memory": memory,
         "cuda": SimpleNamespace(
             Event=Event,
             Stream=Stream,
             get_current_stream=current,
-            alloc_pinned_memory=lambda num_bytes: np.full(num_bytes, 77, np.uint8),
+            alloc_pinned_memory=lambda num_bytes: _allocated(np.full(num_bytes, 77, np.uint8)),
             Device=lambda number=0: SimpleNamespace(id=0, compute_capability="70", use=lambda: None),
             is_available=lambda: True,
             UnownedMemory=lambda begin, num_bytes, owner: SimpleNamespace(begin=begin, num_bytes=num_bytes),

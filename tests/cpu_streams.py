@@ -26,27 +26,54 @@ _events: dict[int, Event] = {}
 
 
 class HazardError(AssertionError):
-    """Two uses of memory are in no order, or a wait came before what it waits for."""
+    """Two uses of memory are in no order, a wait came before what it waits for, or a graph holds what it must not."""
 
 
 class Stream:
     """What is to be done, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, non_blocking: bool = False) -> None:
         self.ptr = next(_numbers)
         self.clock: Clock = {}
         self._work: deque[Callable[[], None]] = deque()
         self._busy = False
+        self._captured: list[Callable[[Stream], None]] | None = None
         _streams[self.ptr] = self
 
     def push(self, work: Callable[[], None]) -> Clock:
         """Enqueue work and return the clock that it runs at."""
+        self.check("something else than a kernel is enqueued")
         with world:
             _merge(self.clock, _host_clock())
             self.clock[self.ptr] = self.clock.get(self.ptr, 0) + 1
             self._work.append(work)
             world.notify_all()
             return dict(self.clock)
+
+    def begin_capture(self) -> None:
+        self.check("a capture begins")
+        self._captured = []
+
+    def end_capture(self) -> Graph:
+        assert self._captured is not None, "no capture has begun"
+        graph, self._captured = Graph(self._captured), None
+        return graph
+
+    def launch(self, launch: Callable[[Stream], None]) -> None:
+        """Launch a kernel, or keep it for the graph that is being captured."""
+        if self._captured is None:
+            launch(self)
+        else:
+            self._captured.append(launch)
+
+    @property
+    def captures(self) -> bool:
+        return self._captured is not None
+
+    def check(self, what: str) -> None:
+        """Raise while a graph is captured."""
+        if self._captured is not None:
+            raise HazardError(f"{what} while a graph is captured")
 
     def drain(self, over: Callable[[], bool]) -> None:
         """Work until `over`."""
@@ -68,6 +95,7 @@ class Stream:
         return True
 
     def synchronize(self) -> None:
+        check("the host waits")
         self.drain(lambda: not self._work and not self._busy)
         _merge(_host_clock(), self.clock)
 
@@ -81,6 +109,17 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         _local.stream = self._before
+
+
+class Graph:
+    """Kernels that were captured, with the addresses that they had then."""
+
+    def __init__(self, launches: list[Callable[[Stream], None]]) -> None:
+        self.launches = launches
+
+    def launch(self, stream: Stream) -> None:
+        for launch in self.launches:
+            stream.launch(launch)
 
 
 class Mark:
@@ -114,6 +153,7 @@ class Event:
         self.mark = Mark(stream)
 
     def synchronize(self) -> None:
+        check("the host waits for an event")
         if self.mark is not None:
             self.mark.synchronize()
 
@@ -122,6 +162,11 @@ def current() -> Stream:
     if not hasattr(_local, "stream"):
         _local.stream = Stream()
     return _local.stream  # type: ignore[no-any-return]
+
+
+def check(what: str) -> None:
+    """Raise while the current stream captures a graph."""
+    current().check(what)
 
 
 def event_of(ptr: int) -> Event:

@@ -13,6 +13,7 @@ from sparsecomm.apps.host_features import HostFeatures, HostProduct
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.arrays import from_cupyx, to_cupyx
 from sparsecomm.collectives.device import add_rows, copy_rows
+from sparsecomm.collectives.device_graphs import Graphs
 from sparsecomm.collectives.device_levels import DeviceLevels, LevelGather, LevelScatter
 from sparsecomm.collectives.device_links import DeviceLinks, DeviceTransport
 from sparsecomm.collectives.execute import execute, execute_reverse
@@ -114,7 +115,8 @@ def check_levels(
     part, chosen = plan.rank(rank), [choice.name for choice in links.choose(plan.rank(rank), form)]
     assert chosen == list(names)
     late = Late(transport, len(names))
-    made = [DeviceLevels(part, late, links, chosen, width, np.dtype(dtype), adds) for adds in (False, True)]
+    graphs = Graphs(on=True)
+    made = [DeviceLevels(part, late, links, chosen, width, np.dtype(dtype), adds, graphs) for adds in (False, True)]
     gather, scatter = LevelGather(made[0]), LevelScatter(made[1])
     brought = []
     for lap in range(3):
@@ -183,6 +185,34 @@ def check_distributed(
             assert np.array_equal(there_moved, here_moved), noun
         matrix.update_values(2 * rows.data)
         assert np.allclose((matrix @ there).get(), 2 * (whole @ x)[mine], atol=1e-12)
+
+
+def check_graphs(cupy: Any, transport: Transport, topology: Topology, strategy: str, by: DeviceTransport) -> int:
+    """Multiply again and again what lies in the same place, other numbers each time; return how many graphs there are.
+
+    Then other values, and what lies elsewhere.
+    """
+    whole, layout = skewed(61, 61, np.float64), Layout.block(61, topology.num_ranks)
+    own = layout.own_rows(transport.rank)
+    mine, layouts = slice(own.start, own.stop), Layouts(layout, layout)
+    rows, rng = csr_array(whole[mine]), np.random.default_rng(0)
+    with DistMatrix.from_rows(
+        rows, layouts, topology, transport, strategy=strategy, device_transport=by, graphs=True
+    ) as matrix:
+        there, elsewhere = cupy.empty((mine.stop - mine.start, 3), np.float64), cupy.cuda.Stream()
+        for turn in range(8):
+            x = rng.random((61, 3))
+            scale = 1 + turn // 4
+            if turn == 4:
+                matrix.update_values(2 * rows.data)
+            with cupy.cuda.get_current_stream() if turn % 3 else elsewhere:
+                there = cupy.asarray(x[mine]) if turn == 6 else there
+                there.set(x[mine], stream=cupy.cuda.get_current_stream())
+                y, z = matrix @ there, matrix.T @ there
+                assert np.allclose(y.get(), scale * (whole @ x)[mine], atol=1e-12)
+                assert np.allclose(z.get(), scale * (whole.T @ x)[mine], atol=1e-12)
+        assert matrix._on_device is not None
+        return matrix._on_device.num_graphs
 
 
 def check_host_features(cupy: Any, transport: Transport) -> None:

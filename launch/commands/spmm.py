@@ -67,6 +67,9 @@ def add_parser(commands: Parsers) -> argparse.ArgumentParser:
         help="rows on GPUs: read in place inside a node, sent by NCCL, by an MPI that reads GPUs, or through memory of "
         "the host; auto tries (auto)",
     )
+    parser.add_argument(
+        "--gpu-graphs", action="store_true", help="launch kernels of repeated products as CUDA graphs; not measured"
+    )
     parser.add_argument("--check", action="store_true", help="compare with scipy on the whole matrix, on rank 0")
     parser.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="end the job when a rank waits longer; 0 for never (300)"
@@ -127,8 +130,9 @@ def _check_options(args: argparse.Namespace) -> None:
             raise InputError("--chunks cuts products of host memory; leave out --chunks or --gpu")
         _check_gpu_dtype(args.dtype)
         check_gpu()
-    elif args.gpu_transport != "auto":
-        raise InputError("--gpu-transport is for blocks on GPUs; add --gpu, or leave it out")
+    elif args.gpu_transport != "auto" or args.gpu_graphs:
+        name = "--gpu-graphs" if args.gpu_graphs else "--gpu-transport"
+        raise InputError(f"{name} is for blocks on GPUs; add --gpu, or leave it out")
     check_deadline(args.deadline or 0)
     _check_plan_alone(args)
     if args.guard and (args.strategy != "auto" or args.plan is not None):
@@ -200,6 +204,7 @@ def _options(args: argparse.Namespace) -> SpmmOptions:
         gpu=args.gpu,
         chunks=args.chunks,
         gpu_transport=args.gpu_transport,
+        gpu_graphs=args.gpu_graphs,
     )
 
 

@@ -22,6 +22,7 @@ from tests.device_bodies import (
     check_cupyx,
     check_cupyx_rows,
     check_distributed,
+    check_graphs,
     check_host_features,
     check_levels,
     check_moves,
@@ -146,6 +147,14 @@ def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
         for width, dtype in ((1, np.float64), (5, np.float16), (64, np.float32)):
             chosen = names[: plan.topology.num_levels]
             run_local(ranks, partial(check_levels, cupy, plan=plan, names=chosen, width=width, dtype=dtype))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("by", ["pinned", "ipc"])
+def test_repeated_products_are_graphs(cupy: Any, ranks: int, by: str) -> None:
+    topology = Topology.parse(TOPOLOGIES[ranks])
+    for strategy in ("hierarchical", "cover", "reduce"):
+        run_local(ranks, lambda t, s=strategy: check_graphs(cupy, t, topology, s, by))  # type: ignore[misc]
 
 
 def test_memory_of_another_library_is_used_in_place(cupy: Any) -> None:

@@ -14,7 +14,6 @@ import pytest
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.arrays import current_stream
 from sparsecomm.collectives import device_links, device_stage
-from sparsecomm.collectives.device import copy_rows
 from sparsecomm.collectives.device_links import DeviceLinks
 from sparsecomm.collectives.device_near import Near
 from sparsecomm.collectives.device_stage import MessageStage, arrivals
@@ -29,7 +28,7 @@ from sparsecomm.typing import IntRank
 from tests import cpu_streams
 from tests.cli import sparsecomm
 from tests.cpu_gpu_mpi import GpuAware
-from tests.cpu_streams import Event, HazardError
+from tests.cpu_streams import Event
 from tests.device_bodies import check_distributed, check_levels
 from tests.reference_plans import Case, direct_plan, hub_plan, random_case
 from tests.spmm_cases import TOPOLOGIES
@@ -101,10 +100,10 @@ def _never_sent(channel: Any, stage: Any, transport: Transport) -> list[int]:
     return arrivals(hasty, stage, transport)  # type: ignore[arg-type]
 
 
-def _marked_early(stage: MessageStage) -> None:
+def _marked_early(stage: MessageStage, pack: Callable[[MessageStage], None] = MessageStage.pack) -> None:
     stage._packed.record(current_stream())
-    if len(stage._out):
-        copy_rows(stage._out, None, stage._block, stage._slots)
+    pack(stage)
+    stage._packed = SimpleNamespace(record=lambda stream: None, synchronize=stage._packed.synchronize)
 
 
 READ_IN_PLACE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -118,7 +117,7 @@ READ_IN_PLACE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 SENT_BY_MPI: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "rows are sent before they are packed": lambda patch: patch.setattr(Event, "synchronize", lambda event: None),
-    "rows are said to be packed too early": lambda patch: patch.setattr(MessageStage, "offer", _marked_early),
+    "rows are said to be packed too early": lambda patch: patch.setattr(MessageStage, "pack", _marked_early),
     "rows are packed anew while they are sent": lambda patch: patch.setattr(device_stage, "arrivals", _never_sent),
 }
 MUTANTS = {name: ("ipc", patch) for name, patch in READ_IN_PLACE.items()} | {
@@ -128,18 +127,22 @@ MUTANTS = {name: ("ipc", patch) for name, patch in READ_IN_PLACE.items()} | {
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_missing_wait_is_found(cupy: Any, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever rank is late: the wait that matters is that of the other one."""
+    """Whichever rank is late: the wait that matters is that of the other one. It is later until that shows."""
     monkeypatch.setattr(cpu_streams, "PATIENCE_S", 1.0)
     by, leave_out = MUTANTS[mutant]
     leave_out(monkeypatch)
-    plan, found = direct_plan(random_case(2, 0)), 0
-    for pauses in ((0.02, 0.0), (0.0, 0.02)):
-        try:
-            run_levels(cupy, plan, (by, by), 2, np.float32, *pauses)
-        except HazardError:
-            found += 1
+    assert any(_goes_wrong(cupy, by, pauses) for late in (0.02, 0.1, 0.5, 2.0) for pauses in ((late, 0.0), (0.0, late)))
+
+
+def _goes_wrong(cupy: Any, by: str, pauses: tuple[float, float]) -> bool:
+    """Return whether uses are found to be in no order, or rows to be wrong."""
+    try:
+        run_levels(cupy, direct_plan(random_case(2, 0)), (by, by), 2, np.float32, *pauses)
+    except AssertionError:
+        return True
+    finally:
         cupy.memory.forget()
-    assert found
+    return False
 
 
 def choices(transport: Transport, asked: Any, dtype: Any = None) -> list[str]:
