@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from operator import add
 from typing import Final
 
+import numpy as np
+
 from sparsecomm.collectives.buffers import BufferSet, Move
 from sparsecomm.collectives.executed import Counter
 from sparsecomm.collectives.schedule import Schedule
-from sparsecomm.collectives.transport.base import Arrival
+from sparsecomm.collectives.transport.base import Arrival, Transport
 from sparsecomm.collectives.wire import RowFormat
+from sparsecomm.plan import RankPlan
 
 # Messages that take less time to pack than a rank takes to hand each of them over.
 _SMALL_BYTES: Final = 1 << 14
@@ -69,6 +72,30 @@ class Burst:
             counter.received(level, *(times * one for one in counts))
         for level, num_bytes in self.loaded:
             counter.loaded[level] += times * num_bytes
+
+
+def moves_as_one(plan: RankPlan, transport: Transport, form: RowFormat, refused: bool) -> bool:
+    """Say whether runs that repeat had better go on as one call of all ranks; all ranks say the same.
+
+    Args:
+        plan, transport, form: of the exchange.
+        refused: whether something else on this rank stands against it.
+
+    Note: Collective over comm.
+    """
+    facts = np.array([0, 0, refused or not transport.wins_as_one or not _leaves_at_once(plan)], dtype=np.int64)
+    for side in ([stage.send for stage in plan.stages], [stage.recv for stage in plan.stages]):
+        num_bytes = sum(part.slots.size * form.row_bytes[s.level] for part, s in zip(side, plan.stages, strict=True))
+        peers = np.concatenate([part.peers for part in side]) if side else np.zeros(0, dtype=np.int32)
+        repeats = peers.size > np.unique(peers).size
+        facts = np.maximum(facts, [num_bytes, peers.size, repeats])
+    most_bytes, most_messages, refusals = transport.reduce(facts, "max").tolist()
+    return not refusals and most_bytes <= _SMALL_BYTES and most_messages > 0
+
+
+def _leaves_at_once(plan: RankPlan) -> bool:
+    """Say whether only own rows are sent, so that forwards and in reverse nothing waits for what comes."""
+    return all(bool((stage.send.slots < plan.num_own).all()) for stage in plan.stages)
 
 
 def _by_level(counts: Iterable[tuple[int, tuple[int, ...]]]) -> tuple[tuple[int, ...], ...]:

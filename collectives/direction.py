@@ -27,6 +27,8 @@ from sparsecomm.typing import IntGlobal, IntRank
 
 _LOG: Final = logging.getLogger("sparsecomm")
 
+_ASUNDER: Final = 64  # runs that are made before it pays to set up a call of all ranks
+
 Shelves = defaultdict[tuple[str, int], Shelf]
 """The memory of an exchange by direction and turn; turn -1 is the scratch of a direction."""
 
@@ -53,6 +55,7 @@ class Direction(ABC):
         delta: whether messages hold only rows that changed since the run before.
         num_shared: how many levels, the innermost, share memory.
         rounds: for every stage those of this rank's messages, in whose order they are posted; None: of their peers.
+        as_one: whether runs that repeat go on as one call of all ranks each.
 
     Note: Collective over comm, where levels share memory.
     """
@@ -74,6 +77,7 @@ class Direction(ABC):
         delta: bool = False,
         num_shared: int = 0,
         rounds: tuple[StageRounds, ...] | None = None,
+        as_one: bool = False,
     ) -> None:
         self._plan, self._transport, self._form, self.depth, self._counter = plan, transport, form, depth, counter
         self._check_finite, self._shelves, self._delta = check_finite, shelves, delta
@@ -87,6 +91,9 @@ class Direction(ABC):
         shelf = shelves[self.name, -1]
         self._scratch = scratch_for(self._schedule, form, shelf, decodes=self.in_place is not None)
         self._runs: list[Run] = []
+        # By number, the runs from which on their buffer set goes on as one call: every rank begins them in this order.
+        self.joining = range(_ASUNDER, _ASUNDER + depth) if as_one else range(0)
+        self.on_join: Callable[[], object] = lambda: None  # for whoever keeps what a channel has given
         self.num_begun = 0  # the turn is that of the buffer set of this number, modulo `depth`
         self._label = label
         self._track: Track | None = None
@@ -178,6 +185,9 @@ class Direction(ABC):
 
     def begin(self, run: Run) -> None:
         """Begin the run that `free_run` returned, its place filled; the turn passes on."""
+        if self.num_begun in self.joining:
+            run.channel = run.channel.as_one()
+            self.on_join()
         self.num_begun += 1
         run.begin(self._recorded())
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sparsecomm import __version__
 from sparsecomm.collectives.buffers import Allocate, Shelf, host_memory, same_memory
+from sparsecomm.collectives.burst import moves_as_one
 from sparsecomm.collectives.copies import build_rank_plan
 from sparsecomm.collectives.direction import Direction, Gather, Scatter, Shelves
 from sparsecomm.collectives.executed import Counter, Executed
@@ -118,6 +119,7 @@ class Exchange:
         self._small_runs: dict[type[Direction], SmallRuns] = {}
         self._shelves: Shelves = defaultdict(partial(Shelf, allocate))
         self._num_shared = 0 if check_finite or allocate is not host_memory else self._shareable()
+        self._as_one = moves_as_one(plan, transport, form, delta or self._check_finite or self._num_shared > 0)
         self._num_replans = 0
         self.under_way = self._none_under_way()
 
@@ -244,7 +246,7 @@ class Exchange:
             for direction in self._directions.values():
                 direction.close()
             self._counter.catch_up()
-            self._directions, self._small_runs, self._num_shared = {}, {}, 0
+            self._directions, self._small_runs, self._num_shared, self._as_one = {}, {}, 0, False
             self._num_replans += 1
             self.fingerprint = f"made by replan {self._num_replans}"
             self.under_way = self._none_under_way()
@@ -320,6 +322,7 @@ class Exchange:
                 delta=self.delta,
                 num_shared=self._num_shared,
                 rounds=self._rounds,
+                as_one=self._as_one,
             )
             self._directions[kind] = direction
             if self._calls is None:

@@ -50,6 +50,7 @@ class SmallRuns:
         self._direction, self._under_way, self._counter = direction, under_way, counter
         self._guard, self._depth = under_way.guard, direction.depth
         self._parts: dict[int, _Parts | None] = {}
+        direction.on_join = self._parts.clear
         self._burst: Burst | None = None
         self._num_runs = self._num_copied = self._num_bytes = 0
 
@@ -58,6 +59,8 @@ class SmallRuns:
         if self._under_way.runs or here.recorder is not None or not self._guard.usable:
             return None
         direction = self._direction
+        if direction.num_begun in direction.joining:
+            return None
         turn = direction.num_begun % self._depth
         parts = self._parts[turn] if turn in self._parts else self._make(turn)
         if parts is None:

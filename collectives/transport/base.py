@@ -92,6 +92,14 @@ class Channel(Protocol):
         Only sends that wait for no receive may be posted like that.
         """
 
+    def as_one(self) -> Channel:
+        """Close this channel and return one of the same messages that takes part in one call of all ranks in each run.
+
+        There must be one message at most to each peer, and one from it.
+
+        Note: Collective over comm.
+        """
+
     def close(self) -> None:
         """Release the channel; receives still armed are cancelled."""
 
@@ -123,6 +131,10 @@ class Transport(Router, Protocol):
     @property
     def num_shared(self) -> int:
         """How many levels of a topology, the innermost, an exchange is to go through shared memory for."""
+
+    @property
+    def wins_as_one(self) -> bool:
+        """Whether small messages are faster once `Channel.as_one` has joined them."""
 
     def neighbours(self) -> IntRank:
         """Return the ranks that can share memory with this one, itself among them, ascending.

@@ -94,6 +94,10 @@ class LocalChannel:
 
         return swap
 
+    def as_one(self) -> LocalChannel:
+        """Return this channel: threads have no such call."""
+        return self
+
     def close(self) -> None:
         self._open = {}
 
@@ -169,6 +173,10 @@ class LocalTransport:
     @property
     def num_shared(self) -> int:
         return self._num_shared
+
+    @property
+    def wins_as_one(self) -> bool:
+        return False
 
     def neighbours(self) -> IntRank:
         """Return all ranks: threads share everything."""

@@ -18,6 +18,7 @@ from sparsecomm.collectives.transport.base import MAX_PIECE_BYTES, MessageBuffer
 from sparsecomm.collectives.transport.last_words import wait_for_last_words
 from sparsecomm.collectives.transport.leave import mark_joined, mark_left, stop_asked
 from sparsecomm.collectives.transport.mpi_channel import MpiChannel
+from sparsecomm.collectives.transport.mpi_collective import call_wins
 from sparsecomm.collectives.transport.mpi_gpu import gpu_refusal
 from sparsecomm.collectives.transport.mpi_memory import MpiMemory, fits_shared
 from sparsecomm.collectives.transport.mpi_watch import MpiWatch, complete, duplicate, leave_together
@@ -117,6 +118,10 @@ class MpiTransport:
     @property
     def num_shared(self) -> int:
         return self._num_shared
+
+    @property
+    def wins_as_one(self) -> bool:
+        return call_wins() and self._max_bytes == MAX_PIECE_BYTES
 
     def neighbours(self) -> IntRank:
         """Return the ranks that can share memory; see `Transport.neighbours`.

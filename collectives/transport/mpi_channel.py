@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from mpi4py import MPI
 
 from sparsecomm.collectives.transport.base import Arrival, Landing, MessageBuffer, Swap, byte_view, split
+from sparsecomm.collectives.transport.mpi_collective import MpiCollective
+from sparsecomm.collectives.transport.mpi_errors import MpiErrors
 from sparsecomm.collectives.transport.waits import Wait, until
-from sparsecomm.errors import PeerError
 
 _Some = Callable[[list[MPI.Prequest], list[MPI.Status]], list[int] | None]
 
@@ -31,7 +32,7 @@ class MpiChannel:
         recvs: Sequence[MessageBuffer],
         max_bytes: int,
     ) -> None:
-        self._errors, self._comm = _Errors(comm.rank), comm
+        self._errors, self._comm = MpiErrors(comm.rank), comm
         self._sizes = [message.data.nbytes for message in recvs]
         self._buffers = (sends, recvs)
         self._sends = [_requests(comm.Send_init, message, max_bytes) for message in sends]
@@ -150,6 +151,10 @@ class MpiChannel:
 
         return swap
 
+    def as_one(self) -> MpiCollective:
+        self.close()
+        return MpiCollective(self._comm, *self._buffers)
+
     def close(self) -> None:
         if self._closed:
             return
@@ -184,20 +189,6 @@ class _Burst(NamedTuple):
     sends: list[MPI.Prequest]
     both: list[MPI.Prequest]
     statuses: list[MPI.Status]
-
-
-class _Errors:
-    """Turns errors of MPI into errors of the exchange, and costs less than a generator each time."""
-
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MPI.Exception):
-            raise PeerError(f"rank {self._rank}: MPI failed: {error.Get_error_string()}") from error
 
 
 def _requests(

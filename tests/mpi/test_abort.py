@@ -48,6 +48,34 @@ def test_uncaught_error_ends_the_job(how: str, mpi: str) -> None:
     assert re.search(r"Traceback.*in fail\n.*RuntimeError: the reason", job.stderr, re.DOTALL), job
 
 
+FAILS_LATE = """
+import numpy as np
+from sparsecomm.collectives.exchange import Exchange
+from sparsecomm.collectives.transport.mpi import MpiTransport
+from tests.as_one_bodies import FIRST, AsOne
+from tests.reference_plans import direct_plan, random_case
+
+with MpiTransport() as transport:
+    plan, wrapped = direct_plan(random_case(3, seed=1)).rank(transport.rank), AsOne(transport)
+    with Exchange(plan, wrapped, 4) as exchange:
+        x = np.zeros((plan.num_own, 4), dtype=np.float32)
+        for _ in range(FIRST + 2):
+            exchange.forward(x)
+        assert wrapped.joined
+        if transport.rank == 2:
+            raise RuntimeError("the reason")
+        while True:
+            exchange.forward(x)
+"""
+
+
+def test_an_error_ends_a_job_that_waits_in_one_call() -> None:
+    job = run_job(3, ["python", "-c", FAILS_LATE], mpi="openmpi", timeout=60)
+    assert job.rc not in (0, TIMED_OUT), job
+    assert "sparsecomm: at fault: rank 2 on host" in job.stderr, job
+    assert "RuntimeError: the reason" in job.stderr, job
+
+
 LOSES = """
 from sparsecomm.apps.spmm import SpmmOptions, run_spmm
 from sparsecomm.collectives.transport.mpi import MpiTransport

@@ -8,10 +8,11 @@ from mpi4py import MPI
 
 import pytest
 
+from sparsecomm.collectives.transport import mpi_collective
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.mpi import MpiTransport, topology_of
 from sparsecomm.errors import InputError
-from tests import exchange_bodies, run_bodies
+from tests import as_one_bodies, exchange_bodies, run_bodies
 
 
 @pytest.mark.mpi
@@ -27,6 +28,21 @@ def test_body_in_shared_memory(body: Callable[[Transport], None], comm: MPI.Intr
     if comm.size == 4:
         with MpiTransport(comm, num_shared=1) as transport:
             body(transport)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("body", as_one_bodies.BODIES, ids=lambda body: body.__name__)
+def test_body_of_one_call(body: Callable[[Transport], None], comm: MPI.Intracomm) -> None:
+    with MpiTransport(comm) as transport:
+        body(transport)
+
+
+@pytest.mark.mpi
+def test_one_call_over_buffers_that_lie_far_apart(comm: MPI.Intracomm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpi_collective, "_SPAN_BYTES", 0)
+    if comm.size <= 4:
+        with MpiTransport(comm) as transport:
+            as_one_bodies.check_as_one(transport)
 
 
 @pytest.mark.mpi
