@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from sparsecomm.apps.source import Say, quiet
 from sparsecomm.calibration import Calibration, Multiplied, fit_link, fit_product
+from sparsecomm.collectives.device_pairs import measure_gpus
 from sparsecomm.collectives.pairs import SIZES, measure_level
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.errors import InputError
@@ -42,7 +43,7 @@ def calibrate(
     kernel: bool = True,
     say: Say = quiet,
 ) -> Calibration:
-    """Measure every level of the job, and copies and products with all ranks at work.
+    """Measure every level of the job, for rows on GPUs too where all ranks have one, and copies and products.
 
     Args:
         topology: of the job.
@@ -68,6 +69,7 @@ def calibrate(
         points = measure_level(transport, topology, number, sizes)
         if points:
             levels[level.name] = fit_link(points)
+    on_gpus = measure_gpus(transport, topology, sizes, say)
     say("timing copies")
     copying, _ = _alone_and_together(transport, _copying(transport))
     say("timing products")
@@ -85,6 +87,7 @@ def calibrate(
         row_s,
         row_byte_s,
         _ceilings(say) if kernel and transport.rank == 0 else None,
+        on_gpus,
     )
     return transport.bcast(made)
 

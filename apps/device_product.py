@@ -12,6 +12,7 @@ from sparsecomm.collectives.device_links import Choice, DeviceLinks, DeviceTrans
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.wire import RowFormat, WireDtype
+from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.kernels import Block
 from sparsecomm.kernels.cuda import DeviceMatrix
@@ -33,6 +34,7 @@ class DeviceProduct:
         wire_dtype: what rows are rounded to on their way.
         device_transport: what rows on GPUs go by, see `DeviceLinks`.
         graphs: whether kernels of a product that comes again are launched as CUDA graphs, see `Graphs`.
+        cost: what `auto` chooses by where rows on GPUs were timed; the same on all ranks.
 
     Note: Collective over comm.
     """
@@ -46,13 +48,14 @@ class DeviceProduct:
         wire_dtype: WireDtype,
         device_transport: DeviceTransport = "auto",
         graphs: bool = False,
+        cost: CostModel | None = None,
     ) -> None:
         self._product, self._transport, self._any_via = product, transport, any_via
         self._num_levels, self._wire = num_levels, wire_dtype
         self._done = new_event()  # of the product before, which may have been on another stream
         self._blocks: dict[int, DeviceMatrix] = {}
         self._graphs = Graphs(graphs)
-        self._links = DeviceLinks(transport, device_transport, num_levels)
+        self._links = DeviceLinks(transport, device_transport, num_levels, cost)
         self._choices: dict[str, tuple[Choice, ...]] = {}
         self._exchanges: list[Exchange | DeviceLevels] = []
         self._gathers: dict[tuple[str, int, str], DeviceGather | LevelGather] = {}

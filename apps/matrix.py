@@ -92,7 +92,7 @@ class DistMatrix(ClosedTogether):
         self.transport.agree(misfit(rows, product.layouts, topology, self.transport) or wrong_chunks(chunks))
         self.product, self.topology, self.dtype = product, topology, rows.dtype
         self._blocks = Blocks(rows, product, topology, self.transport)
-        self._wire, self._device_options = wire_dtype, (device_transport, graphs)
+        self._wire, self._device_options = wire_dtype, (device_transport, graphs, cost)
         self._chunks = Chunks(chunks, cost or CostModel(topology), product, self._blocks, self.transport)
         self._exchanges = Exchanges(product, topology, self.transport, wire_dtype, rounds)
         self._host = HostProduct(self._exchanges, rows.dtype, self._chunks)

@@ -16,6 +16,7 @@ from sparsecomm.collectives.transport.base import Transport, agreed
 from sparsecomm.collectives.transport.ipc import first_refusal, refusal
 from sparsecomm.collectives.transport.nccl import Nccl, nccl_refusal
 from sparsecomm.collectives.wire import RowFormat
+from sparsecomm.cost import CostModel
 from sparsecomm.errors import InputError
 from sparsecomm.plan import RankPlan
 
@@ -39,13 +40,14 @@ class Choice(NamedTuple):
 class DeviceLinks:
     """What can be used between the GPUs of a job; every question is tried once, when it first matters.
 
-    `auto` reads in place where ranks share memory, takes NCCL there if that is refused, and pinned memory between
-    nodes.
+    `auto` takes what should be fastest for a plan, at levels where rows on GPUs have been timed. Elsewhere it reads in
+    place where ranks share memory, takes NCCL there if that is refused, and pinned memory between nodes.
 
     Args:
         transport: over the ranks.
         asked: what is to be used.
         num_levels: of the topology.
+        cost: knows what was timed, the same on all ranks.
 
     Raises:
         InputError: `asked` is no transport of blocks on GPUs, or not one for each level.
@@ -55,8 +57,10 @@ class DeviceLinks:
         Bisection_Bandwidth_Tester). Elsewhere it may be otherwise.
     """
 
-    def __init__(self, transport: Transport, asked: DeviceTransport, num_levels: int) -> None:
-        self._transport, self._warned = transport, False
+    def __init__(
+        self, transport: Transport, asked: DeviceTransport, num_levels: int, cost: CostModel | None = None
+    ) -> None:
+        self._transport, self._warned, self._cost = transport, False, cost
         self._nccl: Nccl | None = None
         self._refusals: dict[Callable[[Transport], str], str] = {}
         self._asked = (asked,) * num_levels if isinstance(asked, str) else tuple(asked)
@@ -77,7 +81,19 @@ class DeviceLinks:
         if any(form.rounds(level) for level in range(len(self._asked))):
             return (Choice("pinned", "rows are rounded on their way"),) * len(self._asked)
         near = near_levels(plan, self._transport, len(self._asked)) if {"auto", "ipc"} & {*self._asked} else 0
-        return tuple(self._choice(name, level < near) for level, name in enumerate(self._asked))
+        measured = self._fastest(plan, form, near)
+        return tuple(
+            measured[level] if name == "auto" and level in measured else self._choice(name, level < near)
+            for level, name in enumerate(self._asked)
+        )
+
+    def usable(self, plan: RankPlan, level: int) -> list[str]:
+        """Return the transports that a level of a plan can go by.
+
+        Note: Collective over comm.
+        """
+        near = near_levels(plan, self._transport, len(self._asked))
+        return [name for name in NAMES[1:] if self._can(name, level < near)]
 
     def close(self) -> None:
         """Free what was made.
@@ -94,6 +110,39 @@ class DeviceLinks:
         """
         self._nccl = self._nccl or Nccl(self._transport)
         return self._nccl
+
+    def _fastest(self, plan: RankPlan, form: RowFormat, near: int) -> dict[int, Choice]:
+        """Return what is predicted to be fastest at the levels where usable transports have been timed.
+
+        Note: Collective over comm.
+        """
+        timed = self._cost.gpu_links if self._cost is not None else ()
+        if not any(timed):
+            return {}
+        levels, found = len(self._asked), {}
+        busiest = self._transport.reduce(np.concatenate([*plan.messages(levels), *plan.rows(levels)]), "max")
+        messages, rows = busiest.reshape(2, 2, levels).max(axis=1)
+        for level, names in enumerate(timed):
+            told = int(messages[level]), int(rows[level]) * form.row_bytes[level]
+            predicted = {name: self._gpu_s(level, name, *told) for name in names if self._can(name, level < near)}
+            if predicted:
+                best = min(predicted, key=lambda name: predicted[name])
+                shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in predicted.items())
+                found[level] = Choice(best, f"predicted by what was measured: {shown}")
+        return found
+
+    def _gpu_s(self, level: int, name: str, messages: int, num_bytes: int) -> float:
+        assert self._cost is not None, "nothing was timed"
+        return self._cost.gpu_s(level, name, messages, num_bytes)
+
+    def _can(self, name: str, near: bool) -> bool:
+        """Return whether a level can go by a transport.
+
+        Note: Collective over comm, the first time.
+        """
+        if name == "ipc":
+            return near and not self._refusal(_no_ipc)
+        return name == "pinned" or not self._refusal(nccl_refusal if name == "nccl" else _no_mpi)
 
     def _choice(self, name: str, near: bool) -> Choice:
         if name == "pinned":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,7 +31,7 @@ def measure_level(transport: Transport, topology: Topology, level: int, sizes: S
 
     Note: Collective over comm.
     """
-    peer, lane, most = _partners(topology, level)
+    peer, lane, most = partners(topology, level)
     if most == 0:
         return []
     points = []
@@ -61,18 +61,33 @@ def exchange_s(transport: Transport, peers: Sequence[int], num_bytes: int) -> fl
     sends, recvs = ([MessageBuffer(p, 0, np.zeros(num_bytes, dtype=np.uint8)) for p in peers] for _ in range(2))
     channel = transport.open(sends, recvs)
     wait = Wait(transport.watch, lambda: Waiting("a calibration"))
-    first = _slowest(transport, channel, wait, len(peers), 2)
-    runs = int(np.clip(_SECONDS / max(first, 1e-9), 2, _MOST_RUNS))
-    times = [_slowest(transport, channel, wait, len(peers), runs) for _ in range(_TIMES)]
+
+    def act(runs: int) -> None:
+        for _ in range(runs if peers else 0):
+            _run(channel, wait, len(peers))
+
+    seconds = repeated_s(transport, act)
     channel.close()
-    return float(np.median(times))
+    return seconds
 
 
-def _slowest(transport: Transport, channel: Channel, wait: Wait, num_peers: int, runs: int) -> float:
+def repeated_s(transport: Transport, act: Callable[[int], None]) -> float:
+    """Return the seconds of one of the runs that `act` makes as many of as it is told.
+
+    Returns:
+        The median of several times, each that of the slowest rank.
+
+    Note: Collective over comm.
+    """
+    first = _slowest(transport, act, 2)
+    runs = int(np.clip(_SECONDS / max(first, 1e-9), 2, _MOST_RUNS))
+    return float(np.median([_slowest(transport, act, runs) for _ in range(_TIMES)]))
+
+
+def _slowest(transport: Transport, act: Callable[[int], None], runs: int) -> float:
     transport.barrier()
     begin = time.perf_counter()
-    for _ in range(runs if num_peers else 0):
-        _run(channel, wait, num_peers)
+    act(runs)
     seconds = np.array([(time.perf_counter() - begin) / runs])
     return float(transport.reduce(seconds, "max")[0])
 
@@ -87,7 +102,7 @@ def _run(channel: Channel, wait: Wait, num_peers: int) -> None:
     channel.finish(wait)
 
 
-def _partners(topology: Topology, level: int) -> tuple[IntRank, IntRank, int]:
+def partners(topology: Topology, level: int) -> tuple[IntRank, IntRank, int]:
     """Pair the groups just below `level`, the first with the second and so on, lane by lane.
 
     Returns:

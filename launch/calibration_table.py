@@ -17,6 +17,10 @@ def show_calibration(made: Calibration) -> None:
         rates = (f"{rate / 1e9:.3g} GB/s" for rate in (link.rank_Bps, link.group_Bps))
         table.add_row(name, seconds(link.latency_s), *rates)
     out = make_console()
+    for name, by in made.gpu.items():
+        for transport, link in by.items():
+            rates = (f"{rate / 1e9:.3g} GB/s" for rate in (link.rank_Bps, link.group_Bps))
+            table.add_row(f"{name}, GPUs by {transport}", seconds(link.latency_s), *rates)
     out.print(table)
     out.print(f"a rank alone copies {made.memory_Bps / 1e9:.3g} GB/s of scattered rows, reads and writes counted")
     dense = seconds(256 * made.byte_s)

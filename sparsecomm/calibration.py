@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -74,6 +74,7 @@ class Calibration:
         row_byte_s: the same for each byte of Y.
         kernel: seconds of a nonzero by how far away its row of X is, in place of the means over one matrix; None where
             these were not measured.
+        gpu: by name of a level, what rows on GPUs cost there by each transport that could be had.
     """
 
     host: str
@@ -87,6 +88,7 @@ class Calibration:
     row_s: float = 0.0
     row_byte_s: float = 0.0
     kernel: Ceilings | None = None
+    gpu: dict[str, dict[str, Link]] = field(default_factory=dict)
 
     def model(self, topology: Topology, depth: int = 1, reuse: Reuse | None = None) -> CostModel:
         """Return the model of a topology whose levels have the measured figures; others keep those of the topology.
@@ -101,7 +103,8 @@ class Calibration:
         product = partial(_product_s, (self.nonzero_s, self.byte_s), per_row)
         if self.kernel is not None and reuse is not None and reuse.nnz:
             product = partial(_modelled_s, reuse, self.kernel, per_row)
-        return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding)
+        on_gpus = tuple(self.gpu.get(level.name, {}) for level in topology.levels)
+        return CostModel(topology, self.memory_Bps, links, product, depth, True, self.crowding, on_gpus)
 
     def warn_of_presets(self, topology: Topology) -> None:
         """Log which levels of a topology were not measured: a prediction then rests on other figures than it seems."""
@@ -143,8 +146,10 @@ class Calibration:
             raise InputError(f"{path} is not a calibration of format {FORMAT}; measure again")
         try:
             levels = {str(name): _link(name, link) for name, link in data.pop("levels").items()}
-            kernel = data.pop("kernel", None)
-            made = Calibration(**data, levels=levels, kernel=Ceilings.of_json(kernel) if kernel else None)
+            kernel, gpu = data.pop("kernel", None), data.pop("gpu", {})
+            on_gpus = {str(name): {by: _link(name, link) for by, link in links.items()} for name, links in gpu.items()}
+            ceilings = Ceilings.of_json(kernel) if kernel else None
+            made = Calibration(**data, levels=levels, kernel=ceilings, gpu=on_gpus)
         except (AttributeError, KeyError, TypeError, ValueError) as err:
             raise InputError(f"calibration {path} is incomplete: {err}; measure again") from err
         times = dict.fromkeys(("nonzero_s", "byte_s", "row_s", "row_byte_s"), 0.0)

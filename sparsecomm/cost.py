@@ -164,6 +164,7 @@ class CostModel:
         overlap: whether own nonzeros are multiplied while rows travel; of no effect where `depth` is more than 1.
         crowding: how many times longer a rank takes to copy and to multiply when all ranks do, since they share
             memory or cores; 1 where each has its own. What is said above is of a rank alone.
+        gpu_links: of every level, what rows on GPUs cost by each transport that was timed; nothing where none was.
 
     Raises:
         InputError: there is not one link for each level, or `depth` is not positive.
@@ -176,6 +177,7 @@ class CostModel:
     depth: int = 1
     overlap: bool = False
     crowding: float = 1.0
+    gpu_links: tuple[dict[str, Link], ...] = ()
 
     def __post_init__(self) -> None:
         if self.links is not None and len(self.links) != self.topology.num_levels:
@@ -207,6 +209,17 @@ class CostModel:
     def link(self, level: int) -> Link:
         """Return what a copy costs at a level."""
         return Link.of(self.topology.levels[level]) if self.links is None else self.links[level]
+
+    def gpu_s(self, level: int, name: str, messages: int, num_bytes: int) -> float:
+        """Return the seconds that rows on GPUs take at a level, all ranks at work.
+
+        Args:
+            level: of the topology.
+            name: of a transport that was timed there.
+            messages, num_bytes: of the busiest rank.
+        """
+        link, crowd = self.gpu_links[level][name], int(np.bincount(self.topology.group_of(level - 1)).max())
+        return messages * link.latency_s + num_bytes / min(link.rank_Bps, link.group_Bps / crowd)
 
     def estimate(
         self,

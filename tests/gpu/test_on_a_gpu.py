@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from sparsecomm.collectives.device_pairs import measure_gpus
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels.cuda import DeviceMatrix
@@ -155,6 +156,15 @@ def test_repeated_products_are_graphs(cupy: Any, ranks: int, by: str) -> None:
     topology = Topology.parse(TOPOLOGIES[ranks])
     for strategy in ("hierarchical", "cover", "reduce"):
         run_local(ranks, lambda t, s=strategy: check_graphs(cupy, t, topology, s, by))  # type: ignore[misc]
+
+
+def test_rows_on_gpus_are_timed_by_every_transport(cupy: Any) -> None:
+    topology = Topology.parse("nodes:2,1")
+    found = run_local(3, lambda t: measure_gpus(t, topology, (256, 1 << 16, 1 << 22), print))[0]
+    assert found.keys() == {"node", "network"}
+    for links in found.values():
+        assert "pinned" in links
+        assert all(link.rank_Bps > 0 for link in links.values())
 
 
 def test_memory_of_another_library_is_used_in_place(cupy: Any) -> None:

@@ -138,6 +138,8 @@ def test_default_is_by_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("byte_s=x", "byte_s is 'x'"),
         ("crowding=0.5", "crowding is 0.5"),
         ("levels=7", "incomplete"),
+        ("gpu=7", "incomplete"),
+        ('gpu={"node": {"nccl": {"latency_s": 0, "rank_Bps": 0, "group_Bps": 1}}}', "rank_Bps is 0"),
         ('levels={"node": {"latency_s": -1, "rank_Bps": 1, "group_Bps": 1}}', "latency_s is -1"),
         ('levels={"node": {"latency_s": 0}}', "incomplete"),
     ],
