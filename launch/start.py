@@ -41,7 +41,7 @@ def start_ranks(num_ranks: int, command: Sequence[str]) -> int:
     Raises:
         InputError: there is no mpiexec.
     """
-    with tempfile.TemporaryDirectory(prefix="sparsecomm-") as name:
+    with tempfile.TemporaryDirectory(prefix="sparsecomm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         environ = {**ENVIRONMENT, **os.environ, RESULT: str(folder / "exit-code")}
         try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 Clock = dict[int, int]
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 200.0
 
 world = threading.Condition(threading.RLock())
 _local = threading.local()

@@ -15,7 +15,7 @@ from sparsecomm.launch.cluster.names import Cluster
 from sparsecomm.launch.cluster.state import State
 from sparsecomm.launch.cluster.tools import run_tool
 
-_START_TIMEOUT_S: Final = 30.0
+_START_TIMEOUT_S: Final = 120.0
 _LOG_LINES: Final = 5
 
 # GPUs are a word that it knows, so that scripts which ask for them can be tried: scontrol update Gres=gpu:8 ...
