@@ -84,7 +84,8 @@ def test_module_in_no_layer_is_found(tmp_path: Path) -> None:
 def changed_copy(folder: Path, file: str, added: str) -> Path:
     """Copy the code to `folder` and add a line to one of its files."""
     for name in ("sparsecomm", *LINKED):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True)
+        # Others compile meanwhile, and their files come and go.
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     with (folder / file).open("a") as source:
         source.write(added)
