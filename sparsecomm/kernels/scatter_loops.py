@@ -45,7 +45,10 @@ def _scatter_tile(
 
 @cache
 def scatter_rows(form: Form, entry: str, index: str) -> Any:
-    """Return the loop `out[:, left:] += matrix[first:last].T @ x[first:last, left:]`; see `gather_rows`."""
+    """Return the loop `out += matrix.T @ x` for some columns of the matrix; see `gather_rows`.
+
+    The starts of rows are `first` to `last` of the frame's; so many further on are their ends.
+    """
     lanes, vectors, tail, masked, *_ = form
     full, last_vectors = lanes * vectors, max(tail, 1)
 
@@ -53,19 +56,18 @@ def scatter_rows(form: Form, entry: str, index: str) -> Any:
     def loop(frame: int, line: int) -> None:
         words: Any = array_at(frame, word.SIZE, "q")  # type: ignore[call-arg]
         part: Any = array_at(line, word.LINE, "q")
-        indptr = array_at(words[word.STARTS], 0, index)
+        starts = array_at(words[word.STARTS], 0, index)
         indices = array_at(words[word.INDICES], 0, index)
         data = array_at(words[word.VALUES], 0, entry)
         x = block_at(words[word.X], words[word.X_STRIDE], entry)
         out = block_at(words[word.OUT], words[word.OUT_STRIDE], entry)
-        left, tiles, rest = part[word.LEFT], part[word.TILES], part[word.REST]
-        right = left + tiles * full
-        for row in range(part[word.FIRST], part[word.LAST]):
-            begin, end = indptr[row], indptr[row + 1]
+        first, tiles, rest = part[word.FIRST], part[word.TILES], part[word.REST]
+        rows = part[word.LAST] - first
+        for row in range(rows):
+            begin, end = starts[first + row], starts[first + rows + row]
             for tile in range(tiles):
-                at = left + tile * full
-                _scatter_tile(data, indices, begin, end, x, out, row, at, 0, lanes, vectors, False)
+                _scatter_tile(data, indices, begin, end, x, out, row, tile * full, 0, lanes, vectors, False)
             if tail:
-                _scatter_tile(data, indices, begin, end, x, out, row, right, rest, lanes, last_vectors, masked)
+                _scatter_tile(data, indices, begin, end, x, out, row, tiles * full, rest, lanes, last_vectors, masked)
 
     return loop

@@ -154,7 +154,7 @@ class Tiled:
         return self._settings[width]
 
     def multiply_transposed(self, x: Dense, out: Dense) -> None:
-        """Compute `out = matrix.T @ x` without building the transposed matrix; threads share the columns of X."""
+        """Compute `out = matrix.T @ x` without building the transposed matrix; threads share its rows."""
         out[...] = 0
         if out.size:
             key = (x.shape[1], x.itemsize)
@@ -208,17 +208,17 @@ class Tiled:
         from sparsecomm.kernels.form import Form
         from sparsecomm.kernels.scatter_loops import scatter_rows
 
-        indptr, width, parts = np.ascontiguousarray(self.matrix.indptr), x.shape[1], []
-        threads = min(useful_threads(self.nnz, width, self.threads), -(-width // 16))
-        for left, columns in _panels(width, _panel(width, threads)):
-            form = Form.of(columns, x.itemsize)
-            loop = scatter_rows(form, x.dtype.char, indptr.dtype.char)
-            parts.append((loop, (0, self.num_rows, left, *form.cut(columns))))
-        return self._walk_of(parts, threads, indptr)
+        width, form = x.shape[1], Form.of(x.shape[1], x.itemsize)
+        # A part has some columns of the matrix, so no two add to the same row of the result.
+        threads = useful_threads(self.nnz, width, self.threads) if self.matrix.has_sorted_indices else 1
+        bounds = _column_bounds(self.matrix, threads)
+        loop, rows = scatter_rows(form, x.dtype.char, bounds.dtype.char), self.num_rows
+        parts = [(loop, (at * rows, (at + 1) * rows, 0, *form.cut(width))) for at in range(len(bounds) - 1)]
+        return self._walk_of(parts, threads, bounds)
 
-    def _walk_of(self, parts: Parts, threads: int, indptr: Indices) -> Walk:
+    def _walk_of(self, parts: Parts, threads: int, starts: Indices) -> Walk:
         walk = Walk(parts, threads)
-        walk.hold(dict(zip((frame.STARTS, frame.INDICES, frame.VALUES), (indptr, *self._nonzeros), strict=True)))
+        walk.hold(dict(zip((frame.STARTS, frame.INDICES, frame.VALUES), (starts, *self._nonzeros), strict=True)))
         return walk
 
 
@@ -238,6 +238,21 @@ def cut_rows(indptr: Indices, parts: int) -> list[int]:
     """Return where to cut the rows so that every part has about the same nonzeros; the first is 0."""
     inner = np.searchsorted(indptr, np.linspace(indptr[0], indptr[-1], parts + 1)[1:-1])
     return sorted({0, *inner.tolist(), indptr.size - 1})
+
+
+def _column_bounds(matrix: csr_array[Any], parts: int) -> Indices:
+    """Return where the nonzeros of parts begin in every row: (parts + 1, rows); each has about as many in all.
+
+    Part i has the columns, ascending in each row, whose nonzeros are `bounds[i]` to `bounds[i + 1]`.
+    """
+    indptr, indices = matrix.indptr, matrix.indices
+    bounds = [indptr[:-1], indptr[1:]]
+    if parts > 1:
+        below = np.concatenate([[0], np.cumsum(np.bincount(indices, minlength=matrix.shape[1]))])
+        for cut in cut_rows(below, parts)[1:-1]:
+            left = np.concatenate([[0], np.cumsum(indices < cut)])
+            bounds.insert(-1, indptr[:-1] + left[indptr[1:]] - left[indptr[:-1]])
+    return np.ascontiguousarray(bounds, indptr.dtype)
 
 
 def _is_of_lines(out: Dense) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,10 @@ def test_transposed_product_needs_no_transposed_matrix(
     out = prepare(matrix, implementation="compiled", threads=threads).multiply_transposed(y)
     assert np.array_equal(out, csr_array(matrix.T.tocsr()) @ y)
     assert np.allclose(prepare(matrix, implementation="scipy").multiply_transposed(y), out, atol=1e-4)
+    turned = [slice(begin, end) for begin, end in pairwise(matrix.indptr)]
+    indices, data = (np.concatenate([part[row][::-1] for row in turned]) for part in (matrix.indices, matrix.data))
+    unsorted = csr_array((data, indices, matrix.indptr), matrix.shape)
+    assert np.array_equal(prepare(unsorted, implementation="compiled", threads=threads).multiply_transposed(y), out)
 
 
 @pytest.mark.parametrize("implementation", ["scipy", "compiled"])
