@@ -107,6 +107,13 @@ class ndarray:
     def __getitem__(self, key: Any) -> ndarray:
         return ndarray(self._memory[key])
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._memory.__dlpack_device__()
+
+    def __dlpack__(self, **given: Any) -> Any:
+        current().synchronize()  # whose stream the consumer goes on with
+        return self._memory.__dlpack__()
+
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
@@ -305,7 +312,7 @@ def module() -> ModuleType:
     contents = {
         "ndarray": ndarray,
         "RawKernel": RawKernel,
-        "asarray": lambda x: x if isinstance(x, ndarray) else ndarray(_allocated(np.array(x))),
+        "asarray": lambda x: x if isinstance(x, ndarray) else ndarray(_allocated(np.asarray(x).copy("K"))),
         "ascontiguousarray": lambda x: x if x._memory.flags.c_contiguous else ndarray(_allocated(x._memory.copy())),
         "empty": lambda shape, dtype: ndarray(_allocated(np.full(shape, 77, dtype))),
         "memory": memory,

@@ -26,7 +26,7 @@ def as_array(x: torch.Tensor) -> npt.NDArray[Any]:
 
 def without_bfloat16(x: torch.Tensor) -> torch.Tensor:
     """Return a tensor that autocast made bfloat16, which numpy does not have, as float32; others as they are."""
-    return x.float() if x.dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu") else x
+    return x.float() if x.dtype == torch.bfloat16 and torch.is_autocast_enabled(x.device.type) else x
 
 
 def as_tensor(x: npt.NDArray[Any]) -> torch.Tensor:

@@ -18,7 +18,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], transport: Transport
     """Replace the gradients of replicated weights by their sums over the ranks, in one message for each dtype.
 
     Args:
-        parameters: the same on all ranks, in the same order; one without a gradient counts as zero.
+        parameters: the same on all ranks, in the same order; one without a gradient counts as zero. Gradients on
+            GPUs go through host memory.
         transport: over the ranks, see `open_transport`.
 
     Note: Collective over comm.
@@ -27,7 +28,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], transport: Transport
     for parameter in parameters:
         by_dtype.setdefault(parameter.dtype, []).append(parameter)
     for group in by_dtype.values():
-        _put(group, as_tensor(transport.reduce(as_array(_flat(group)), "sum")))
+        _put(group, as_tensor(transport.reduce(as_array(_flat(group).cpu()), "sum")))
 
 
 class SignGradients:
@@ -109,4 +110,4 @@ def _flat(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
 
 def _put(parameters: list[torch.nn.Parameter], flat: torch.Tensor) -> None:
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.reshape(parameter.shape).to(parameter.dtype)
+        parameter.grad = part.reshape(parameter.shape).to(parameter.device, parameter.dtype)

@@ -11,6 +11,7 @@ from sparsecomm.apps.gradients import gradients, multiply_keeping
 from sparsecomm.apps.handles import handle_of, thing_of
 from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.apps.torch.arrays import as_array, as_tensor, without_bfloat16
+from sparsecomm.apps.torch.device import multiplied
 from sparsecomm.collectives.strategy import Strategy
 from sparsecomm.layout import Layouts
 from sparsecomm.topology import Topology
@@ -21,7 +22,8 @@ def spmm(matrix: DistMatrix, x: torch.Tensor, *, adjoint: bool = False) -> torch
 
     Args:
         matrix: A; its values are constants here, see `DistSparse` for values that learn.
-        x: (num_own_cols, k) or (num_own_cols,) rows on the CPU.
+        x: (num_own_cols, k) or (num_own_cols,) rows; on a GPU the product is made there, on PyTorch's current
+            stream, and so is that of the backward pass.
         adjoint: multiply by A.H, given (num_own_rows, k) rows; the backward pass then multiplies by A.
 
     Note: Collective over comm.
@@ -34,7 +36,7 @@ def two_steps(matrix: DistMatrix, x: torch.Tensor) -> torch.Tensor:
 
     Args:
         matrix: H, (nodes, hyperedges).
-        x: (num_own_rows, k) or (num_own_rows,) rows of the nodes on the CPU.
+        x: (num_own_rows, k) or (num_own_rows,) rows of the nodes; see `spmm`.
 
     Note: Collective over comm.
 
@@ -61,7 +63,7 @@ class DistSparse(torch.nn.Module):
         """Return this rank's rows of A @ X.
 
         Args:
-            x: (num_own_cols, k) rows on the CPU, of the dtype of the values where those are learned.
+            x: (num_own_cols, k) rows; see `spmm`. Where the values are learned, of their dtype and on the CPU.
 
         Note: Collective over comm.
         """
@@ -131,11 +133,10 @@ class ModelParallelLinear(torch.nn.Module):
 @torch.library.custom_op("sparsecomm::spmm", mutates_args=(), schema="(Tensor x, int handle, bool adjoint) -> Tensor")
 def _spmm(x: torch.Tensor, handle: int, adjoint: bool) -> torch.Tensor:
     matrix: DistMatrix = thing_of(handle)
-    block = as_array(x)
     if not adjoint:
-        return as_tensor(matrix @ block)
+        return multiplied(matrix, x)
     # The adjoint of a real matrix is its transpose, which needs no conjugated copies.
-    return as_tensor((matrix.H if matrix.dtype.kind == "c" else matrix.T) @ block)
+    return multiplied(matrix.H if matrix.dtype.kind == "c" else matrix.T, x)
 
 
 @_spmm.register_fake

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from sparsecomm.apps.matrix import DistMatrix
 from sparsecomm.collectives.device_pairs import measure_gpus
+from sparsecomm.collectives.transport.base import Transport
 from sparsecomm.collectives.transport.local import run_local
 from sparsecomm.io.matrix import read_matrix
 from sparsecomm.kernels.cuda import DeviceMatrix
 from sparsecomm.kernels.epilogue import Epilogue
+from sparsecomm.layout import Layout, Layouts
 from sparsecomm.topology import Topology
 from tests.device_bodies import (
     check_cupyx,
@@ -175,3 +178,28 @@ def test_memory_of_another_library_is_used_in_place(cupy: Any) -> None:
     out = cupy.empty((20, 4), np.float32)
     DeviceMatrix(csr_array(skewed(20, 30))).multiply(cupy.asarray(x), out)
     assert np.allclose(out.get(), skewed(20, 30) @ np.ones((30, 4)), rtol=1e-5)
+
+
+def test_tensors_are_multiplied_where_they_lie(cupy: Any) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    from sparsecomm.apps.torch import spmm
+
+    whole, layout = skewed(300, 300), Layout.block(300, 1)
+    x, stream = torch.ones(300, 4, device="cuda", requires_grad=True), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+
+    def body(transport: Transport) -> Any:
+        topology = Topology.parse("uniform:1x1")
+        with DistMatrix.from_rows(whole, Layouts(layout, layout), topology, transport) as matrix:
+            with torch.cuda.stream(stream):
+                y = spmm(matrix, x * 2)
+                y.sum().backward()
+            torch.cuda.synchronize()
+            return y.detach()
+
+    (y,) = run_local(1, body)
+    assert y.device == x.device
+    assert np.allclose(y.cpu(), whole @ np.full((300, 4), 2), rtol=1e-5)
+    assert np.allclose(x.grad.cpu(), 2 * (whole.T @ np.ones((300, 4))), rtol=1e-5)
