@@ -110,9 +110,9 @@ class ndarray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._memory.__dlpack_device__()
 
-    def __dlpack__(self, **given: Any) -> Any:
+    def __dlpack__(self, max_version: tuple[int, int] | None = None, **given: Any) -> Any:
         current().synchronize()  # whose stream the consumer goes on with
-        return self._memory.__dlpack__()
+        return self._memory.__dlpack__(max_version=max_version)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
