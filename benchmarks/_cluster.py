@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from _machine import machine, machine_text
+
 from sparsecomm.launch.start import ENVIRONMENT, find_mpiexec
+from sparsecomm.launch.world import env_size
 
 COMMAND: Final = [sys.executable, "-m", "sparsecomm"]
 LIMIT_S: Final = 290
@@ -22,11 +26,22 @@ def can_make_cluster() -> bool:
     return os.geteuid() == 0
 
 
-def run_here(ranks: str) -> None:
-    """Run this script with the same arguments as a job of each number of ranks, given by commas, on this machine."""
-    for num_ranks in ranks.split(","):
+def in_jobs(body: Callable[[argparse.Namespace], None], args: argparse.Namespace, what: str, columns: str) -> int:
+    """Run `body` on every rank of a job; where this is none, run this script as a job of each of `args.ranks` here.
+
+    Args:
+        args: of the script; `ranks` are numbers of ranks, by commas.
+        what: the figures are, printed below the machine.
+        columns: the head of the table.
+    """
+    if env_size(os.environ) is not None:
+        body(args)
+        return 0
+    print(f"{machine_text(machine())}\n\n{what}\n{columns}", flush=True)
+    for num_ranks in args.ranks.split(","):
         command = [find_mpiexec(), "-n", num_ranks, sys.executable, *sys.argv]
         subprocess.run(command, check=True, timeout=LIMIT_S, env={**ENVIRONMENT, **os.environ})
+    return 0
 
 
 @contextmanager

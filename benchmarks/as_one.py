@@ -8,17 +8,13 @@ Every rank gets one row of each other rank. What the figures mean: benchmarks/RE
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _cluster import run_here
-from _machine import machine, machine_text
-
-from sparsecomm.launch.world import env_size
+from _cluster import in_jobs
 
 
 def main() -> int:
@@ -28,16 +24,9 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=40, help="in one round (40)")
     parser.add_argument("--rounds", type=int, default=300, help="of each, in turn (300)")
     args = parser.parse_args()
-    if env_size(os.environ) is not None:
-        _in_job(args)
-        return 0
-    print(
-        machine_text(machine())
-        + "\n\nmicroseconds of Exchange.forward, median of the rounds [quartiles]; the ratio is taken in a round"
-    )
-    print(f"{'ranks':>5s}{'width':>6s}{'requests':>24s}{'as one':>24s}{'as one / requests':>22s}")
-    run_here(args.ranks)
-    return 0
+    what = "microseconds of Exchange.forward, median of the rounds [quartiles]; the ratio is taken in a round"
+    columns = f"{'ranks':>5s}{'width':>6s}{'requests':>24s}{'as one':>24s}{'as one / requests':>22s}"
+    return in_jobs(_in_job, args, what, columns)
 
 
 def _in_job(args: argparse.Namespace) -> None:

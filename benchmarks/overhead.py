@@ -15,10 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _cluster import run_here
-from _machine import machine, machine_text
-
-from sparsecomm.launch.world import env_size
+from _cluster import in_jobs
 
 
 def main() -> int:
@@ -27,17 +24,14 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=200, help="in one round (200)")
     parser.add_argument("--rounds", type=int, default=15, help="of each, in turn (15)")
     args = parser.parse_args()
-    if env_size(os.environ) is not None:
-        _in_job(args)
-        return 0
-    print(
-        machine_text(machine())
-        + "\n\nmicroseconds a call, median of the rounds [quartiles]; a ratio is taken in a round\n"
-        + "one: lower quartile of single calls of rank 0"
+    what = (
+        "microseconds a call, median of the rounds [quartiles]; a ratio is taken in a round\n"
+        "one: lower quartile of single calls of rank 0"
     )
-    print(f"{'ranks':>5s}{'bare':>24s}{'Exchange':>24s}{'shared':>24s}{'Exchange / bare':>22s}{'shared / bare':>22s}")
-    run_here(args.ranks)
-    return 0
+    columns = (
+        f"{'ranks':>5s}{'bare':>24s}{'Exchange':>24s}{'shared':>24s}{'Exchange / bare':>22s}{'shared / bare':>22s}"
+    )
+    return in_jobs(_in_job, args, what, columns)
 
 
 def _in_job(args: argparse.Namespace) -> None:

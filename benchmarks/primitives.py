@@ -15,10 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from _cluster import run_here
-from _machine import machine, machine_text
-
-from sparsecomm.launch.world import env_size
+from _cluster import in_jobs
 
 _PARTS: Final = 8
 
@@ -33,16 +30,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of each way, in turn (15)")
     parser.add_argument("--seconds", type=float, default=0.02, help="about so long takes a way in a round (0.02)")
     args = parser.parse_args()
-    if env_size(os.environ) is not None:
-        _in_job(args)
-        return 0
-    print(
-        machine_text(machine())
-        + "\n\nmicroseconds of a run, median of the rounds; beside it the ratio to requests in a round [quartiles]"
-    )
-    print(f"{'ranks':>5s}{'bytes':>9s}{'requests':>12s}{'neighbours':>12s}{'':20s}{'partitioned':>12s}")
-    run_here(args.ranks)
-    return 0
+    what = "microseconds of a run, median of the rounds; beside it the ratio to requests in a round [quartiles]"
+    columns = f"{'ranks':>5s}{'bytes':>9s}{'requests':>12s}{'neighbours':>12s}{'':20s}{'partitioned':>12s}"
+    return in_jobs(_in_job, args, what, columns)
 
 
 def _in_job(args: argparse.Namespace) -> None:

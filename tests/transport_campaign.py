@@ -4,7 +4,8 @@ mpiexec -n 4 python -m tests.transport_campaign FIRST LAST
 python -m tests.transport_campaign FIRST LAST THREADS
 
 Prints a line of the table in benchmarks/results/transport_campaign.md: how many plans there were, and of these how many
-went through shared memory inside a node, with rounded rows, and with only rows that changed.
+went through shared memory inside a node, with rounded rows, with only rows that changed, and from the second run on as
+one call of all ranks.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import sys
 import time
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 
 from sparsecomm.collectives.exchange import Exchange
 from sparsecomm.collectives.execute import execute, execute_reverse
 from sparsecomm.collectives.transport.base import Transport
+from tests.as_one_bodies import AsOne
 from tests.exchange_cases import DTYPES, blocks, same_bits
 from tests.reference_plans import direct_plan, hub_plan, random_case
 
@@ -30,10 +33,11 @@ class Drawn(NamedTuple):
     shared: int
     rounded: int
     delta: int
+    as_one: int
 
 
 def check_random_plan(transport: Transport, seed: int) -> Drawn:
-    """Draw a plan, a type, wire formats of both levels and more; two runs forwards and two in reverse.
+    """Draw a plan, a type, wire formats of both levels and more; three runs forwards and three in reverse.
 
     Note: Collective over comm.
     """
@@ -44,17 +48,18 @@ def check_random_plan(transport: Transport, seed: int) -> Drawn:
     short = dtype in (np.float32, np.float64)
     wires = [WIRES[rng.integers(len(WIRES))] if short else None for _ in range(2)][: plan.topology.num_levels]
     width, delta, num_shared = int(rng.integers(1, 20)), bool(rng.random() < 0.3), int(rng.integers(2))
-    near = transport.duplicate(num_shared)
+    near = AsOne(transport.duplicate(num_shared))
+    near.wins_as_one = bool(rng.random() < 0.5)
     levels = plan.topology.num_levels
     with Exchange(plan.rank(rank), near, width, dtype, wire_dtype=wires, num_levels=levels, delta=delta) as exchange:
-        for lap in range(2):
+        for lap in range(3):
             xs = blocks(plan.offsets, width, dtype, seed + lap)
             ys = blocks(plan.ghost_indptr, width, dtype, seed + lap + 1)
             found = exchange.forward(xs[rank])
             assert same_bits(found, execute(plan, xs, wire_dtype=wires)[rank]), f"seed {seed}, forwards"
             found = exchange.reverse(ys[rank])
             assert same_bits(found, execute_reverse(plan, ys, wire_dtype=wires)[rank]), f"seed {seed}, in reverse"
-        drawn = Drawn(exchange.num_shared, int(any(wires)), int(delta))
+        drawn = Drawn(exchange.num_shared, int(any(wires)), int(delta), int(bool(near.joined)))
     near.close()
     return drawn
 
@@ -93,4 +98,5 @@ def _library() -> str:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    with mock.patch("sparsecomm.collectives.direction._ASUNDER", 1):
+        main(*map(int, sys.argv[1:]))
